@@ -1,0 +1,39 @@
+# The verbs. Each makes what it needs first; scripts/ has what they do.
+.NOTPARALLEL:
+.PHONY: help setup tree export kernel stock guest run shell test check bench clean
+
+help:            ## list the verbs
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+
+setup:           ## install the Debian packages that are missing
+	@scripts/setup
+
+tree: setup      ## make build/linux: the kernel source, the series on a branch
+	@scripts/tree
+
+export: setup    ## write that branch back to patches/
+	@scripts/export
+
+kernel: tree     ## build build/linux into build/patched
+	@scripts/kernel patched
+
+stock: tree      ## build the same without the series into build/stock
+	@scripts/kernel stock
+
+guest: kernel    ## make what runs inside the machines
+	@scripts/guest-files
+
+run: guest       ## boot the demo machine, print its IOMMU groups
+	@scripts/run
+
+shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|none CMDLINE= MACHINE=
+	@scripts/shell
+
+test: stock guest ## run the tests, or with T=pattern those whose name matches
+	@scripts/test
+
+check: tree      ## check the rig's and the patches' form
+	@scripts/check
+
+clean: setup     ## remove what was built; the kernel tree and its work stay
+	@scripts/clean

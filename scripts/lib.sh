@@ -1,0 +1,47 @@
+# Sourced by the shell scripts here: where things are, and how to say them.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034
+build=$top/build
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# as_root WHY COMMAND...: runs the command as root, or says how a person could.
+as_root() {
+	local why=$1
+	shift
+	if [ "$(id -u)" = 0 ]; then
+		say "$why: $*"
+		"$@"
+	elif command -v sudo >/dev/null; then
+		say "$why: sudo $*"
+		sudo "$@"
+	else
+		die "$why: needs root, and there is no sudo. Run as root: $*"
+	fi
+}
+
+# fetch PACKAGE DIR: unpacks a Debian package into DIR, without installing it.
+# Says what it got in DIR/version.
+fetch() {
+	local package=$1 dir=$2
+	apt-cache show "$package" >/dev/null 2>&1 ||
+		as_root "to find Debian's $package" apt-get -q update
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	(cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download "$package") ||
+		die "cannot get Debian's package $package (apt-get download $package)"
+	dpkg-deb -f "$dir"/*.deb Version >"$dir/version"
+	dpkg-deb -x "$dir"/*.deb "$dir"
+	rm "$dir"/*.deb
+	say "got Debian's $package $(cat "$dir/version")"
+}
+
+# The content of patches/, as one checksum.
+patches_sum() {
+	find "$top/patches" -name '[0-9]*.patch' ! -name '0000-*' \
+		-exec sha256sum {} + 2>/dev/null | sed "s, $top/, ," | sort |
+		sha256sum | cut -d ' ' -f 1
+}
