@@ -1,0 +1,231 @@
+"""A guest: one of the machines in machines/, booted in QEMU.
+
+    with Guest("demo", "intel", "iommu=group_mf") as guest:
+        guest.sh("cat /proc/cmdline")
+        guest.groups()
+
+Every wait has an end: a guest that does not answer is ended, and the error that
+is raised has the last lines of its log. So does a guest whose kernel printed a
+warning, when the `with` ends.
+"""
+import json
+import pathlib
+import re
+import socket
+import subprocess
+import time
+
+import machine
+
+TOP = machine.TOP
+BUILD = TOP / "build"
+KERNELS = {name: BUILD / name / "arch/x86/boot/bzImage"
+           for name in ("patched", "stock")}
+
+# What each choice of IOMMU adds to a machine, before the machine's devices. An
+# IOMMU that is a PCI function itself goes to 00:01.0 (AMD's because that is the
+# first slot that is free), where no machine has anything else: so a device has
+# the same address under each of them.
+IOMMU = {
+    "intel": ["-cpu", "qemu64,vendor=GenuineIntel",
+              "-device", "intel-iommu,intremap=on"],
+    "amd": ["-cpu", "qemu64,vendor=AuthenticAMD",
+            "-device", "amd-iommu"],
+    "virtio": ["-cpu", "qemu64", "-device", "virtio-iommu-pci,addr=1.0"],
+    "none": ["-cpu", "qemu64"],
+}
+
+TROUBLE = re.compile(
+    r"BUG:|WARNING:|Oops|KASAN|UBSAN|possible recursive locking|"
+    r"possible circular locking|suspicious RCU usage|Call Trace|"
+    r"Kernel panic|general protection|INFO: task .* blocked|refcount_t:|"
+    r"detected stall|unreferenced object")
+
+
+class GuestError(Exception):
+    """The guest did not do what it was asked."""
+
+
+class Guest:
+    def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
+                 log=None, console=None):
+        """Boots machine `name`, and runs the set-up that its file asks for.
+
+        kernel  'patched', 'stock' or the path of a bzImage
+        log     name of the log in build/logs, made up where not given
+        console terminal on the first serial port: QEMU's own standard input
+                and output, and the log as well
+        """
+        self.machine = machine.load(name)
+        self.iommu = iommu
+        slug = "-".join(filter(None, [
+            log or name, iommu, re.sub(r"[^A-Za-z0-9]+", "-", cmdline),
+            pathlib.Path(kernel).name if kernel != "patched" else ""]))
+        self.logfile = BUILD / "logs" / f"{slug[:100]}.log"
+        self.logfile.parent.mkdir(parents=True, exist_ok=True)
+        self.agent, agent = socket.socketpair()
+        self.monitor, monitor = socket.socketpair()
+        self.received = {self.agent: b"", self.monitor: b""}
+        serial = "file,id=log,path=" + str(self.logfile)
+        if console:
+            serial = f"stdio,id=log,signal=off,logfile={self.logfile}"
+        command = [
+            # QEMU ends when we do, however we end.
+            "setpriv", "--pdeathsig", "KILL",
+            "qemu-system-x86_64", "-accel", "tcg", "-machine", "q35",
+            "-m", "512", "-smp", "2", "-nodefaults", "-display", "none",
+            "-no-user-config", "-no-reboot",
+            "-chardev", serial, "-serial", "chardev:log",
+            "-chardev", f"socket,id=agent,fd={agent.fileno()}",
+            "-serial", "chardev:agent",
+            "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
+            "-mon", "chardev=monitor,mode=control",
+            *IOMMU[iommu]]
+        for device in self.machine.devices:
+            command += ["-device", device]
+        quiet = "quiet" if console else "earlyprintk=ttyS0"
+        command += [
+            "-kernel", str(KERNELS.get(kernel, kernel)),
+            "-initrd", str(BUILD / "guest/initramfs.cpio"),
+            "-append", f"console=ttyS0 panic=-1 {quiet} {cmdline}"]
+        self.qemu = subprocess.Popen(
+            command, pass_fds=[agent.fileno(), monitor.fileno()],
+            stdin=None if console else subprocess.DEVNULL,
+            stderr=subprocess.PIPE)
+        agent.close()
+        monitor.close()
+        try:
+            if self._line(self.agent, 60, "boot") != b"ready":
+                self._fail("the guest's init does not speak as expected")
+            for line in self.machine.guest:
+                self.sh(line)
+            self._line(self.monitor, 10, "greet")
+            self.qmp("qmp_capabilities")
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.kill()
+        if kind is None:
+            self.check_log()
+
+    def sh(self, command, timeout=30):
+        """What a shell command in the guest prints; it must succeed."""
+        status, output = self.run(command, timeout)
+        if status:
+            self._fail(f"'{command}' gives {status}: {output.strip()}")
+        return output
+
+    def run(self, command, timeout=30):
+        """Exit status and output (both streams) of a shell command.
+
+        Without a timeout (None) it waits for as long as the guest lives.
+        """
+        if "\n" in command:
+            raise ValueError("one line at a time")
+        self.agent.sendall(command.encode() + b"\n")
+        header = self._line(self.agent, timeout, f"answer '{command}'")
+        length, status = map(int, header.split())
+        output = self._bytes(self.agent, length, timeout, "finish its answer")
+        return status, output.decode(errors="replace")
+
+    def read(self, path):
+        return self.sh(f"cat {path}")
+
+    def groups(self):
+        """Each PCI device and the number of its group, None without one.
+
+        Read from the links that userspace follows.
+        """
+        listed = self.sh("cd /sys/bus/pci/devices; for d in *; do "
+                         'echo "$d $(readlink $d/iommu_group)"; done')
+        found = {}
+        for line in listed.splitlines():
+            device, *link = line.split()
+            found[machine.short(device)] = \
+                int(link[0].rpartition("/")[2]) if link else None
+        return found
+
+    def qmp(self, command, **arguments):
+        """Sends a command to QEMU's monitor, and gives its result."""
+        self.monitor.sendall(json.dumps(
+            {"execute": command, "arguments": arguments}).encode())
+        while True:
+            answer = json.loads(self._line(self.monitor, 10, command))
+            if "error" in answer:
+                self._fail(f"QEMU's {command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+    def device_add(self, driver, **properties):
+        self.qmp("device_add", driver=driver, **properties)
+
+    def device_del(self, name):
+        self.qmp("device_del", id=name)
+
+    def wait(self, condition, what, timeout=20):
+        """Waits for condition() to hold."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                self._fail(f"waited {timeout} s in vain for {what}")
+            time.sleep(0.1)
+
+    def log(self):
+        """What the kernel printed so far."""
+        return self.logfile.read_text(errors="replace")
+
+    def check_log(self):
+        """Raises if the kernel printed a warning or worse."""
+        found = TROUBLE.search(self.log())
+        if found:
+            raise GuestError(f"the kernel says '{found.group()}'\n"
+                             + self._tail(found.start()))
+
+    def kill(self):
+        self.qemu.kill()
+        self.qemu.wait()
+        for end in (self.agent, self.monitor, self.qemu.stderr):
+            end.close()
+
+    def _tail(self, start=0):
+        lines = self.log()[max(start - 500, 0):].splitlines()[-40:]
+        return "\n".join(lines + [f"(the whole log is {self.logfile})"])
+
+    def _fail(self, why):
+        said = ""
+        if self.qemu.poll() is not None:
+            said = f"\nQEMU ended: {self.qemu.stderr.read().decode()}"
+        raise GuestError(f"{why}{said}\n{self._tail()}")
+
+    def _receive(self, end, deadline, what):
+        end.settimeout(deadline and max(deadline - time.monotonic(), 0.001))
+        try:
+            got = end.recv(65536)
+        except TimeoutError:
+            self._fail(f"the guest does not {what} in time")
+        except OSError as error:
+            self._fail(f"the guest is gone ({error})")
+        if not got:
+            self.qemu.wait(10)
+            self._fail(f"the guest ended when it had to {what}")
+        self.received[end] += got
+
+    def _line(self, end, timeout, what):
+        deadline = timeout and time.monotonic() + timeout
+        while b"\n" not in self.received[end]:
+            self._receive(end, deadline, what)
+        line, _, self.received[end] = self.received[end].partition(b"\n")
+        return line.strip()
+
+    def _bytes(self, end, length, timeout, what):
+        deadline = timeout and time.monotonic() + timeout
+        while len(self.received[end]) < length:
+            self._receive(end, deadline, what)
+        got = self.received[end][:length]
+        self.received[end] = self.received[end][length:]
+        return got

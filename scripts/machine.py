@@ -1,0 +1,130 @@
+"""The machines in machines/: what they have, and the groups they must give.
+
+The notation is described in machines/README.md.
+"""
+import pathlib
+import re
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+MACHINES = TOP / "machines"
+IOMMUS = ("intel", "amd", "virtio", "none")
+DEVICE = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$")
+
+
+class MachineError(Exception):
+    """A machine file that cannot be understood: names file, line and why."""
+
+
+def short(device):
+    """0000:00:03.0 as people write it, 00:03.0."""
+    return device.removeprefix("0000:")
+
+
+class Machine:
+    """One file of machines/.
+
+    devices     what QEMU gets after -device, in order
+    guest       shell lines that the guest runs once it is up
+    blocks      (kind, IOMMU, command line): groups, a list of lists of devices
+    """
+
+    def __init__(self, path):
+        path = pathlib.Path(path)
+        self.name = path.name
+        self.path = path
+        self.devices = []
+        self.guest = []
+        self.blocks = {}
+        self.about = ""
+        block = None
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            try:
+                block = self._line(line.rstrip(), block)
+            except ValueError as why:
+                raise MachineError(f"{self._shown()}:{number}: {why}") \
+                    from None
+
+    def _shown(self):
+        """The file's name as one would type it in the repository."""
+        if self.path.is_relative_to(TOP):
+            return self.path.relative_to(TOP)
+        return self.path
+
+    def _line(self, line, block):
+        if line.startswith("#"):
+            if not self.devices and not self.blocks:
+                self.about += line.lstrip("# ") + "\n"
+            return block
+        if not line:
+            return block
+        if line[0].isspace():
+            if block is None:
+                raise ValueError("an indented line belongs under a line with "
+                                 "'groups' or 'ungrouped'")
+            self._members(line.split(), block)
+            return block
+        word, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if word in ("groups", "ungrouped"):
+            return self._block(word, rest)
+        if word not in ("device", "guest"):
+            raise ValueError(f"'{word}' is none of: device, guest, groups, "
+                             "ungrouped")
+        if not rest:
+            raise ValueError(f"nothing after '{word}'")
+        if word == "device":
+            self.devices.append(rest)
+        else:
+            self.guest.append(rest)
+        return None
+
+    def _block(self, kind, rest):
+        iommus, _, cmdline = rest.partition(":")
+        if not iommus.split():
+            raise ValueError(f"'{kind}' of which IOMMU? {' '.join(IOMMUS)}")
+        members = []
+        for iommu in iommus.split():
+            if iommu not in IOMMUS:
+                raise ValueError(f"'{iommu}' is no IOMMU: {' '.join(IOMMUS)}")
+            key = (kind, iommu, cmdline.strip())
+            if key in self.blocks:
+                raise ValueError(f"'{kind}' of {iommu} a second time")
+            self.blocks[key] = members
+        return members
+
+    @staticmethod
+    def _members(devices, block):
+        for device in devices:
+            if not DEVICE.match(device):
+                raise ValueError(f"'{device}' is no PCI address like 00:1f.0")
+            if device in sum(block, []):
+                raise ValueError(f"{device} a second time")
+        if len(set(devices)) != len(devices):
+            raise ValueError("a device twice in one group")
+        block.append(devices)
+
+    def expected(self, iommu, cmdline=""):
+        """The groups the file asks for, as a set of frozensets of devices."""
+        key = ("groups", iommu, cmdline)
+        if key not in self.blocks:
+            raise MachineError(f"{self._shown()}: no groups for {iommu}"
+                               + (f" with '{cmdline}'" if cmdline else ""))
+        return {frozenset(group) for group in self.blocks[key]}
+
+    def ungrouped(self, iommu):
+        """The devices that must have no group, whatever the command line."""
+        groups = self.blocks.get(("ungrouped", iommu, ""), [])
+        return {device for group in groups for device in group}
+
+
+def load(name):
+    path = MACHINES / name
+    if name == "README.md" or not path.is_file():
+        raise MachineError(f"no machine '{name}'; there are: "
+                           + " ".join(names()))
+    return Machine(path)
+
+
+def names():
+    return sorted(path.name for path in MACHINES.iterdir()
+                  if path.name != "README.md")
