@@ -1,0 +1,98 @@
+"""What the tests share: boots that several of them look at, and comparisons."""
+import functools
+import os
+import threading
+
+import guest
+import machine
+
+KERNEL = os.environ.get("KERNEL") or "patched"
+VENDORS = ("intel", "amd")
+PLAIN = ""
+GROUP_MF = "iommu=group_mf"
+
+_lock = threading.Lock()
+_locks = {}
+
+
+class Skip(Exception):
+    """This test cannot be run here, and why."""
+
+
+class Boot:
+    """What a machine showed right after boot.
+
+    groups  device: number of its group, None without one; from the links
+    ids     device: content of its iommu_group/id, None without such a file
+    log     what the kernel printed, a list of lines, the level ahead: <4> warns
+    """
+
+    def __init__(self, name, iommu, cmdline, kernel):
+        self.machine = machine.load(name)
+        self.iommu = iommu
+        with guest.Guest(name, iommu, cmdline, kernel) as running:
+            self.groups = running.groups()
+            self.ids = ids(running)
+            self.log = running.sh("dmesg -r").splitlines()
+
+    def partition(self):
+        return partition(self.groups)
+
+    def ungrouped(self):
+        return {device for device, number in self.groups.items()
+                if number is None}
+
+    def check(self, groups):
+        """The devices must be grouped exactly so."""
+        same_groups(self.partition(), groups)
+        assert self.ungrouped() == self.machine.ungrouped(self.iommu), \
+            f"without a group: {show([self.ungrouped()])}, expected: " \
+            f"{show([self.machine.ungrouped(self.iommu)])}"
+
+
+def partition(groups):
+    """The groups as a set of sets, whatever their numbers."""
+    found = {}
+    for device, number in groups.items():
+        if number is not None:
+            found.setdefault(number, set()).add(device)
+    return {frozenset(group) for group in found.values()}
+
+
+def ids(running):
+    """What each device's iommu_group/id says, by device, None without one.
+
+    A file that did not end its line would show: the next device's name would
+    follow in it.
+    """
+    listed = running.sh("cd /sys/bus/pci/devices; for d in *; do echo -n $d=; "
+                        "cat $d/iommu_group/id 2>/dev/null || echo; done")
+    pairs = (line.split("=", 1) for line in listed.splitlines())
+    return {machine.short(device): text or None for device, text in pairs}
+
+
+def boot(name, iommu, cmdline=PLAIN, kernel=None):
+    """Boots a machine, or gives what it showed when it was booted before.
+
+    Threads that want the same boot wait for the one that does it.
+    """
+    key = (name, iommu, cmdline, kernel or KERNEL)
+    with _lock:
+        lock = _locks.setdefault(key, threading.Lock())
+    with lock:
+        return _boot(*key)
+
+
+@functools.cache
+def _boot(*key):
+    return Boot(*key)
+
+
+def show(groups):
+    return " | ".join(sorted(" ".join(sorted(group)) for group in groups))
+
+
+def same_groups(found, expected):
+    assert found == expected, (
+        "groups that must not be: " + (show(found - expected) or "none")
+        + "\ngroups that are missing: " + (show(expected - found) or "none"))

@@ -1,0 +1,88 @@
+"""The options that put the functions of a device in one group."""
+from proof import PLAIN, VENDORS, boot, same_groups
+
+ON = "Functions of a multi-function device share a group"
+
+# Machine, value of pci=group_mf=, the functions that it names, and the groups
+# that come about in place of those of their members. Nothing else may change.
+NAMED = (
+    ("e1000e", "0000:00:04.0", "00:04.0", ["00:04.0 00:04.1 00:04.2"]),
+    ("e1000e", "00:04.1", "00:04.1", ["00:04.0 00:04.1 00:04.2"]),
+    ("e1000e", "00:05.3;00:06.0", "00:05.3 00:06.0", ["00:05.0 00:05.3"]),
+    ("e1000e", "00:04.0;00:05.0", "00:04.0 00:05.0",
+     ["00:04.0 00:04.1 00:04.2", "00:05.0 00:05.3"]),
+    ("e1000e", "pci:8086:10d3",
+     "00:04.0 00:04.1 00:04.2 00:05.0 00:05.3 00:06.0",
+     ["00:04.0 00:04.1 00:04.2", "00:05.0 00:05.3"]),
+    ("root-ports", "00:03.2", "00:03.2", ["00:03.0 00:03.1 00:03.2"]),
+    ("root-ports", "00:03.1/00.0", "02:00.0", []),
+    ("multifunction", "0000:00:03.0/00.1", "01:00.1", []),
+    ("sriov", "01:00.0", "01:00.0", []),
+    ("sriov", "01:00.2", "", []),
+)
+
+# Command line, what the warning quotes, and the groups that come about.
+WRONG = (
+    ("iommu=group_mfx", "group_mfx", []),
+    ("iommu=pt,group_mf=1", "group_mf=1", []),
+    ("iommu.group_mf=maybe", "maybe", []),
+    ("iommu.group_mf=", "", []),
+    ("pci=group_mf=", "", []),
+    ("pci=group_mf=nonsense;0000:00:09.0", "nonsense", []),
+    ("pci=group_mf=nonsense;0000:00:04.0", "nonsense",
+     ["00:04.0 00:04.1 00:04.2"]),
+    ("pci=group_mf=00:04.0;nonsense;00:05.0", "nonsense",
+     ["00:04.0 00:04.1 00:04.2", "00:05.0 00:05.3"]),
+)
+
+
+def merged(partition, wanted):
+    """The partition with each group of `wanted` made one."""
+    for group in wanted:
+        group = frozenset(group.split())
+        assert all(part <= group or not part & group for part in partition)
+        partition = {part for part in partition if not part <= group}
+        partition.add(group)
+    return partition
+
+
+def only_named(name, iommu, value, named, wanted):
+    found = boot(name, iommu, f"pci=group_mf={value}")
+    said = {line.split("pci 0000:")[1].split(": ")[0]
+            for line in found.log if "share an IOMMU group" in line}
+    assert said == set(named.split()), f"the log names {said}, not {named}"
+    same_groups(found.partition(),
+                merged(boot(name, iommu).partition(), wanted))
+
+
+def says_so(iommu, cmdline, times):
+    lines = [line for line in boot("e1000e", iommu, cmdline).log if ON in line]
+    assert len(lines) == times, f"{len(lines)} lines say so: {lines}"
+
+
+def warns(iommu, cmdline, quoted, wanted):
+    found = boot("e1000e", iommu, cmdline)
+    assert any(line.startswith("<4>") and "group_mf" in line
+               and f"'{quoted}'" in line for line in found.log), \
+        f"no warning has group_mf and '{quoted}'"
+    same_groups(found.partition(),
+                merged(boot("e1000e", iommu).partition(), wanted))
+
+
+def cases():
+    for iommu in VENDORS:
+        for name, value, named, wanted in NAMED:
+            yield (f"{name}, {iommu}: pci=group_mf={value} merges "
+                   + (" and ".join(wanted) or "nothing"),
+                   only_named, name, iommu, value, named, wanted)
+        for cmdline in ("iommu=group_mf", "iommu.group_mf=1",
+                        "iommu=pt,group_mf",
+                        "iommu=group_mf iommu.group_mf=1"):
+            yield (f"{iommu}: the log says once that {cmdline} is on",
+                   says_so, iommu, cmdline, 1)
+        for cmdline in (PLAIN, "iommu.group_mf=0"):
+            yield (f"{iommu}: the log is silent with '{cmdline}'",
+                   says_so, iommu, cmdline, 0)
+        for cmdline, quoted, wanted in WRONG:
+            yield (f"{iommu}: {cmdline} is warned about and does no more than "
+                   "its good part", warns, iommu, cmdline, quoted, wanted)

@@ -1,0 +1,285 @@
+"""The rig itself: what it says, and that it loses nobody's work."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+import machine
+from proof import Skip
+
+TOP = machine.TOP
+VERBS = ("setup tree export kernel stock run shell test check bench "
+         "clean").split()
+
+# A line that is wrong at the end of a machine file, and what is said of it.
+WRONG_LINES = (
+    ("devise edu,bus=rp0", "'devise' is none of"),
+    ("device", "nothing after 'device'"),
+    ("groups", "of which IOMMU"),
+    ("groups intell", "'intell' is no IOMMU"),
+    ("groups intel", "a second time"),
+    ("    00:04.0", "belongs under"),
+    ("groups amd\n    00:3.0", "'00:3.0' is no PCI address"),
+    ("groups amd\n    00:03.0\n    00:03.0", "00:03.0 a second time"),
+    ("groups amd\n    00:03.0 00:03.0", "twice"),
+)
+
+
+def run(*command, cwd=TOP, env=None):
+    """Exit status, and both streams, of a command."""
+    done = subprocess.run(command, cwd=cwd, env=env, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=120)
+    return done.returncode, done.stdout
+
+
+def must(*command, **options):
+    status, output = run(*command, **options)
+    assert not status, f"{command} gives {status}: {output}"
+    return output
+
+
+def help_lists_verbs():
+    listed = [line.split()[0] for line in must("make", "-s").splitlines()]
+    missing = set(VERBS) - set(listed)
+    assert not missing, f"not listed: {missing}"
+
+
+def missing_tool_is_named():
+    """Setup, in a world without bison and without a way to become root."""
+    with tempfile.TemporaryDirectory() as world:
+        world = pathlib.Path(world)
+        tools = ["bash", "dirname", "env"]
+        for line in (TOP / "scripts/packages").read_text().splitlines():
+            if line and not line.startswith("#"):
+                tools.append(line.split()[1])
+        for tool in tools:
+            if tool != "bison" and not tool.startswith("/"):
+                (world / tool).symlink_to(shutil.which(tool))
+        for name, text in (("id", "echo 1000"), ("apt-cache", "true")):
+            (world / name).write_text(f"#!/bin/sh\n{text}\n")
+            (world / name).chmod(0o755)
+        status, said = run(TOP / "scripts/setup", env={"PATH": str(world)})
+    assert status, "it went on"
+    assert "missing: bison, from the package bison" in said, said
+    assert re.search(r"Run as root: .*apt-get .*install .*\bbison$", said,
+                     re.MULTILINE), said
+
+
+def unknown_option_is_named():
+    """A kernel that does not take an option of configs/ is no kernel."""
+    with Copy() as copy:
+        (copy.top / "configs/base.config").write_text("CONFIG_NO_SUCH=y\n")
+        # A source tree whose every make target writes an empty .config.
+        (copy.linux / "Makefile").write_text(
+            "%:\n\t@: >$(O)/.config\n")
+        status, said = run(copy.top / "scripts/kernel", "patched",
+                           env=dict(os.environ, TMPDIR=str(copy.top)))
+    assert status and "CONFIG_NO_SUCH=y" in said, said
+
+
+def wrong_machine_is_located(wrong, reason):
+    good = "# about\ndevice edu\ngroups intel\n    00:03.0\n\ndevice edu\n"
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(good + wrong + "\n")
+        file.flush()
+        line = 6 + len(wrong.splitlines())
+        try:
+            machine.Machine(file.name)
+        except machine.MachineError as error:
+            assert str(error).startswith(f"{file.name}:{line}: "), str(error)
+            assert reason in str(error), str(error)
+        else:
+            raise AssertionError("nobody minds")
+
+
+class Copy:
+    """The scripts in a directory of their own, with a small kernel tree.
+
+    Its base has one file, and patches/ the one patch that changes it.
+    """
+
+    def __enter__(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.top = pathlib.Path(self.place.name)
+        self.linux = self.top / "build/linux"
+        self.patches = self.top / "patches"
+        self.patches.mkdir()
+        (self.top / "configs").mkdir()
+        shutil.copytree(TOP / "scripts", self.top / "scripts",
+                        ignore=shutil.ignore_patterns("__pycache__"))
+        self.linux.mkdir(parents=True)
+        (self.top / "build/version").write_text("1\n")
+        self.git("init", "-q", "-b", "series")
+        for key, value in (("user.name", "A"), ("user.email", "a@b.example")):
+            self.git("config", key, value)
+        self.commit("file", "one\n", "base")
+        self.git("tag", "base")
+        (self.linux / ".git/rig-patches").write_text(
+            f"none {self.head()}\n")
+        self.tree()
+        self.commit("file", "one\ntwo\n", "file: Add two")
+        self.export()
+        return self
+
+    def __exit__(self, *error):
+        self.place.cleanup()
+
+    def git(self, *command):
+        return must("git", "-C", self.linux, *command)
+
+    def commit(self, name, text, subject):
+        (self.linux / name).write_text(text)
+        self.git("add", name)
+        self.git("commit", "-q", "-m", subject)
+
+    def head(self):
+        return self.git("rev-parse", "HEAD").strip()
+
+    def tree(self):
+        return must(self.top / "scripts/tree")
+
+    def export(self):
+        return must(self.top / "scripts/export")
+
+    def refuses(self, script, reason):
+        status, said = run(self.top / "scripts" / script)
+        assert status and reason in said, f"{status}: {said}"
+
+    def patch(self):
+        return next(self.patches.glob("0001-*.patch"))
+
+    def change_patch(self):
+        """As when a git pull brings another version of the series."""
+        patch = self.patch()
+        patch.write_text(patch.read_text().replace("+two", "+zwei"))
+
+
+def tree_is_left_alone():
+    with Copy() as copy:
+        copy.commit("file", "one\ntwo\nthree\n", "file: Add three")
+        (copy.linux / "file").write_text("an edit")
+        before = copy.head()
+        assert copy.tree() == ""
+        assert copy.head() == before
+        assert (copy.linux / "file").read_text() == "an edit"
+
+
+def tree_follows_patches():
+    with Copy() as copy:
+        copy.change_patch()
+        copy.tree()
+        assert (copy.linux / "file").read_text() == "one\nzwei\n"
+        assert copy.git("status", "--porcelain") == ""
+
+
+def tree_keeps_commits():
+    with Copy() as copy:
+        copy.commit("file", "one\ntwo\nthree\n", "file: Add three")
+        copy.change_patch()
+        copy.refuses("tree", "not exported")
+        assert (copy.linux / "file").read_text() == "one\ntwo\nthree\n"
+
+
+def tree_keeps_edits():
+    with Copy() as copy:
+        (copy.linux / "new").write_text("an edit")
+        copy.change_patch()
+        copy.refuses("tree", "not exported")
+        assert (copy.linux / "new").read_text() == "an edit"
+
+
+def tree_keeps_branch():
+    with Copy() as copy:
+        before = copy.head()
+        copy.patch().write_text(
+            copy.patch().read_text().replace(" one", " eins"))
+        copy.refuses("tree", "does not apply")
+        assert copy.head() == before
+        assert copy.git("status", "--porcelain") == ""
+
+
+def export_keeps_patches():
+    with Copy() as copy:
+        copy.commit("file", "one\ntwo\nthree\n", "file: Add three")
+        copy.change_patch()
+        before = copy.patch().read_text()
+        copy.refuses("export", "patches/ changed")
+        assert copy.patch().read_text() == before
+
+
+def export_wants_squash():
+    with Copy() as copy:
+        copy.commit("file", "one\ntwo\nthree\n", "fixup! file: Add two")
+        copy.refuses("export", "not squashed")
+
+
+def export_follows_tree():
+    """New names come, old ones go, and the cover letter stays."""
+    with Copy() as copy:
+        cover = copy.patches / "0000-cover-letter.patch"
+        cover.write_text("by hand")
+        copy.git("commit", "-q", "--amend", "-m", "file: Add a second line")
+        copy.export()
+        assert [patch.name for patch in sorted(copy.patches.iterdir())] == [
+            cover.name, "0001-file-Add-a-second-line.patch"]
+        assert cover.read_text() == "by hand"
+
+
+def export_is_identical():
+    """Whatever the person's git is configured to do."""
+    with Copy() as copy:
+        before = copy.patch().read_bytes()
+        # Made by git am, and not by the hand that wrote it.
+        (copy.linux / ".git/rig-patches").write_text(f"none {copy.head()}\n")
+        copy.tree()
+        config = copy.top / "gitconfig"
+        config.write_text("[diff]\nnoprefix = true\ncontext = 9\n"
+                          "[format]\nsignOff = true\nnumbered = false\n"
+                          "[core]\nabbrev = 7\n")
+        must(copy.top / "scripts/export",
+             env=dict(os.environ, GIT_CONFIG_GLOBAL=str(config)))
+        assert copy.patch().read_bytes() == before
+
+
+def patches_are_as_exported():
+    """patches/ is what make export would write from what make tree made."""
+    state = (TOP / "build/linux/.git/rig-patches").read_text().split()
+    head = must("git", "-C", TOP / "build/linux", "rev-parse", "series")
+    if state[1] != head.strip():
+        raise Skip("build/linux has work that is not exported")
+    with tempfile.TemporaryDirectory() as out:
+        must(TOP / "scripts/export", out)
+        for patch in sorted((TOP / "patches").glob("*.patch")):
+            if patch.name.startswith("0000-"):
+                continue
+            assert (pathlib.Path(out) / patch.name).read_bytes() == \
+                patch.read_bytes(), f"{patch.name} differs"
+            os.unlink(pathlib.Path(out) / patch.name)
+        assert not os.listdir(out), os.listdir(out)
+
+
+def cases():
+    yield "a bare make lists every verb", help_lists_verbs
+    yield ("a missing tool is named with its package and the command to get "
+           "it", missing_tool_is_named)
+    yield ("an option that the kernel does not take is named",
+           unknown_option_is_named)
+    for wrong, reason in WRONG_LINES:
+        shown = wrong.replace("\n", " / ")
+        yield (f"a machine file with '{shown}' is refused by file and line",
+               wrong_machine_is_located, wrong, reason)
+    yield "tree does nothing where patches/ did not change", tree_is_left_alone
+    yield "tree follows patches/", tree_follows_patches
+    yield "tree keeps commits that are not exported", tree_keeps_commits
+    yield "tree keeps edits that are not committed", tree_keeps_edits
+    yield ("tree keeps the branch where patches/ does not apply",
+           tree_keeps_branch)
+    yield "export keeps patches/ that changed meanwhile", export_keeps_patches
+    yield "export refuses fixups that are not squashed", export_wants_squash
+    yield "export follows the tree, and keeps the cover", export_follows_tree
+    yield "export writes the bytes that tree took", export_is_identical
+    yield "patches/ is byte for byte what export writes", \
+        patches_are_as_exported
