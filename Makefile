@@ -35,5 +35,8 @@ test: stock guest ## run the tests, or with T=pattern those whose name matches
 check: tree      ## check the rig's and the patches' form
 	@scripts/check
 
+bench: stock guest ## count instructions, with the series and without
+	@scripts/bench
+
 clean: setup     ## remove what was built; the kernel tree and its work stay
 	@scripts/clean
