@@ -67,7 +67,9 @@ static int run(const char *command, char **output, size_t *length)
 		fwrite(buffer, 1, got, collected);
 	close(pipes[0]);
 	fclose(collected);
-	waitpid(pid, &status, 0);
+	/* And whatever earlier commands left behind */
+	while (waitpid(-1, &status, 0) != pid)
+		;
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
