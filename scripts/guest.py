@@ -8,13 +8,16 @@ Every wait has an end: a guest that does not answer is ended, and the error that
 is raised has the last lines of its log. So does a guest whose kernel printed a
 warning, when the `with` ends.
 """
+import base64
 import json
 import pathlib
 import re
 import socket
 import subprocess
+import tempfile
 import time
 
+import acpi
 import machine
 
 TOP = machine.TOP
@@ -35,6 +38,12 @@ IOMMU = {
     "none": ["-cpu", "qemu64"],
 }
 
+# What firmware describes, as it does virtio-iommu, translates for a device once
+# a driver wants the device.
+BIND_ALL = ("cd /sys/bus/pci; for d in devices/*; do [ -e $d/driver ] || "
+            "{ echo vfio-pci > $d/driver_override; "
+            "echo ${d#*/} > drivers_probe; }; done")
+
 TROUBLE = re.compile(
     r"BUG:|WARNING:|Oops|KASAN|UBSAN|possible recursive locking|"
     r"possible circular locking|suspicious RCU usage|Call Trace|"
@@ -48,10 +57,12 @@ class GuestError(Exception):
 
 class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
-                 log=None, console=False, icount=False):
+                 log=None, console=False, icount=False, more=(), tables=True):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
         kernel  'patched', 'stock' or the path of a bzImage
+        more    devices beside those of the machine's file
+        tables  with the firmware tables that the machine's file asks for
         log     name of the log in build/logs, made up where not given
         console our own standard input and output are the guest's first serial
                 port; the log is kept as well
@@ -64,6 +75,9 @@ class Guest:
             pathlib.Path(kernel).name if kernel != "patched" else ""]))
         self.logfile = BUILD / "logs" / f"{slug[:100]}.log"
         self.logfile.parent.mkdir(parents=True, exist_ok=True)
+        initramfs = BUILD / "guest/initramfs.cpio"
+        if tables and iommu in self.machine.tables:
+            initramfs = self._with_tables(initramfs, kernel)
         self.agent, agent = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
         self.received = {self.agent: b"", self.monitor: b""}
@@ -87,14 +101,14 @@ class Guest:
             *IOMMU[iommu]]
         if icount:
             command += ["-icount", "shift=0,sleep=off"]
-        for device in self.machine.devices:
+        for device in [*self.machine.devices, *more]:
             command += ["-device", device]
         # No timer check: it panics where a busy host is late with the timer.
         options = "console=ttyS0 panic=-1 no_timer_check "
         options += "quiet" if console else "earlyprintk=ttyS0"
         command += [
             "-kernel", str(KERNELS.get(kernel, kernel)),
-            "-initrd", str(BUILD / "guest/initramfs.cpio"),
+            "-initrd", str(initramfs),
             "-append", f"{options} {cmdline}"]
         self.qemu = subprocess.Popen(
             command, pass_fds=[agent.fileno(), monitor.fileno()],
@@ -105,6 +119,8 @@ class Guest:
         try:
             if self._line(self.agent, 60, "boot") != b"ready":
                 self._fail("the guest's init does not speak as expected")
+            if iommu == "virtio":
+                self.sh(BIND_ALL)
             for line in self.machine.guest:
                 self.sh(line)
             self._line(self.monitor, 10, "greet")
@@ -112,6 +128,21 @@ class Guest:
         except BaseException:
             self.kill()
             raise
+
+    def _with_tables(self, initramfs, kernel):
+        """The initramfs with a changed copy of the IOMMU's firmware table."""
+        table, change = {"amd": ("IVRS", acpi.ivrs_aliases),
+                         "intel": ("DMAR", acpi.dmar_without)}[self.iommu]
+        with Guest(self.machine.name, self.iommu, kernel=kernel,
+                   log=self.logfile.stem + "-table", tables=False) as plain:
+            original = base64.b64decode(
+                plain.sh(f"base64 /sys/firmware/acpi/tables/{table}"))
+        changed = change(original, self.machine.tables[self.iommu])
+        self.scratch = tempfile.TemporaryDirectory()
+        path = pathlib.Path(self.scratch.name, "initramfs.cpio")
+        path.write_bytes(acpi.initramfs(table, changed)
+                         + initramfs.read_bytes())
+        return path
 
     def __enter__(self):
         return self
@@ -143,6 +174,15 @@ class Guest:
 
     def read(self, path):
         return self.sh(f"cat {path}")
+
+    def reasons(self):
+        """Each grouped PCI device's iommu_group_reason."""
+        listed = self.sh("cd /sys/bus/pci/devices; for d in *; do "
+                         "[ ! -e $d/iommu_group_reason ] || "
+                         "echo $d $(cat $d/iommu_group_reason); done")
+        return {machine.short(device): reason.replace(" 0000:", " ")
+                for device, _, reason in (line.partition(" ") for line
+                                          in listed.splitlines())}
 
     def groups(self):
         """Each PCI device and the number of its group, None without one.

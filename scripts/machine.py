@@ -8,6 +8,8 @@ import re
 TOP = pathlib.Path(__file__).resolve().parent.parent
 MACHINES = TOP / "machines"
 IOMMUS = ("intel", "amd", "virtio", "none")
+LINES = ("device", "guest", "ivrs", "dmar")
+BLOCKS = ("groups", "stock", "reasons", "ungrouped")
 DEVICE = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$")
 
 
@@ -25,7 +27,9 @@ class Machine:
 
     devices     what QEMU gets after -device, in order
     guest       shell lines that the guest runs once it is up
-    blocks      (kind, IOMMU, command line): groups, a list of lists of devices
+    tables      IOMMU: changes to its firmware table, see acpi.py
+    blocks      (kind, IOMMU, command line): groups, a list of lists of devices;
+                of the kind 'reasons' a dict of reasons by device
     """
 
     def __init__(self, path):
@@ -34,6 +38,7 @@ class Machine:
         self.path = path
         self.devices = []
         self.guest = []
+        self.tables = {}
         self.blocks = {}
         self.about = ""
         block = None
@@ -60,29 +65,46 @@ class Machine:
         if line[0].isspace():
             if block is None:
                 raise ValueError("an indented line belongs under a line with "
-                                 "'groups' or 'ungrouped'")
-            self._members(line.split(), block)
+                                 + ", ".join(BLOCKS))
+            if isinstance(block, dict):
+                self._reason(line.split(), block)
+            else:
+                self._members(line.split(), block)
             return block
         word, _, rest = line.partition(" ")
         rest = rest.strip()
-        if word in ("groups", "ungrouped"):
+        if word in BLOCKS:
             return self._block(word, rest)
-        if word not in ("device", "guest"):
-            raise ValueError(f"'{word}' is none of: device, guest, groups, "
-                             "ungrouped")
+        if word not in LINES:
+            raise ValueError(f"'{word}' is none of: "
+                             + ", ".join(LINES + BLOCKS))
         if not rest:
             raise ValueError(f"nothing after '{word}'")
         if word == "device":
             self.devices.append(rest)
-        else:
+        elif word == "guest":
             self.guest.append(rest)
+        else:
+            self._table(word, rest.split())
         return None
+
+    def _table(self, word, rest):
+        for device in rest[1:]:
+            if not DEVICE.match(device):
+                raise ValueError(f"'{device}' is no PCI address like 00:1f.0")
+        if word == "ivrs" and rest[0] == "alias" and len(rest) == 3:
+            self.tables.setdefault("amd", []).append((rest[1], rest[2]))
+        elif word == "dmar" and rest[0] == "without" and len(rest) > 1:
+            self.tables.setdefault("intel", []).extend(rest[1:])
+        else:
+            raise ValueError("after 'ivrs' comes: alias DEVICE ALIAS; after "
+                             "'dmar': without DEVICE ...")
 
     def _block(self, kind, rest):
         iommus, _, cmdline = rest.partition(":")
         if not iommus.split():
             raise ValueError(f"'{kind}' of which IOMMU? {' '.join(IOMMUS)}")
-        members = []
+        members = {} if kind == "reasons" else []
         for iommu in iommus.split():
             if iommu not in IOMMUS:
                 raise ValueError(f"'{iommu}' is no IOMMU: {' '.join(IOMMUS)}")
@@ -91,6 +113,16 @@ class Machine:
                 raise ValueError(f"'{kind}' of {iommu} a second time")
             self.blocks[key] = members
         return members
+
+    @staticmethod
+    def _reason(words, block):
+        device, *reason = words
+        for address in [device, *reason[1:]]:
+            if not DEVICE.match(address):
+                raise ValueError(f"'{address}' is no PCI address like 00:1f.0")
+        if not reason or device in block:
+            raise ValueError(f"one reason for {device}")
+        block[device] = " ".join(reason)
 
     @staticmethod
     def _members(devices, block):
@@ -110,6 +142,17 @@ class Machine:
             raise MachineError(f"{self._shown()}: no groups for {iommu}"
                                + (f" with '{cmdline}'" if cmdline else ""))
         return {frozenset(group) for group in self.blocks[key]}
+
+    def stock(self, iommu, cmdline=""):
+        """The groups that the stock kernel gives, the same if not said."""
+        groups = self.blocks.get(("stock", iommu, cmdline))
+        if groups is None:
+            return self.expected(iommu, cmdline)
+        return {frozenset(group) for group in groups}
+
+    def reasons(self, iommu, cmdline=""):
+        """Some devices' reasons, by device."""
+        return self.blocks.get(("reasons", iommu, cmdline), {})
 
     def ungrouped(self, iommu):
         """The devices that must have no group, whatever the command line."""
