@@ -3,11 +3,13 @@ import functools
 import os
 import threading
 
+import acpi
 import guest
 import machine
 
 KERNEL = os.environ.get("KERNEL") or "patched"
 VENDORS = ("intel", "amd")
+IOMMUS = ("intel", "amd", "virtio")
 PLAIN = ""
 GROUP_MF = "iommu=group_mf"
 
@@ -24,6 +26,7 @@ class Boot:
 
     groups  device: number of its group, None without one; from the links
     ids     device: content of its iommu_group/id, None without such a file
+    reasons device: content of its iommu_group_reason
     log     what the kernel printed, a list of lines, the level ahead: <4> warns
     """
 
@@ -33,6 +36,7 @@ class Boot:
         with guest.Guest(name, iommu, cmdline, kernel) as running:
             self.groups = running.groups()
             self.ids = ids(running)
+            self.reasons = running.reasons()
             self.log = running.sh("dmesg -r").splitlines()
 
     def partition(self):
@@ -86,6 +90,13 @@ def boot(name, iommu, cmdline=PLAIN, kernel=None):
 @functools.cache
 def _boot(*key):
     return Boot(*key)
+
+
+def requester_id(device):
+    """With the segment above it, as the number of a group has it."""
+    *segment, bus, function = device.rsplit(":", 2)
+    return int(segment[0] if segment else "0", 16) << 16 | \
+        acpi.requester_id(f"{bus}:{function}")
 
 
 def show(groups):
