@@ -4,7 +4,7 @@ import subprocess
 
 import guest
 import machine
-from proof import KERNEL, VENDORS, boot
+from proof import IOMMUS, KERNEL, VENDORS, boot, requester_id
 
 TOP = machine.TOP
 BUILD = guest.BUILD
@@ -53,6 +53,89 @@ def no_groups(iommu, cmdline):
             assert said == NO_GROUP, f"{device}: {said!r}"
 
 
+def by_requester_id(name, iommu):
+    found = boot(name, iommu)
+    for group in found.partition():
+        rid = min(map(requester_id, group))
+        for device in group:
+            assert found.groups[device] == rid, \
+                f"{device} is in group {found.groups[device]}, not {rid}"
+
+
+def sequential_as_stock(name, iommu):
+    ours = boot(name, iommu, "iommu.group_ids=sequential").groups
+    stock = boot(name, iommu, kernel="stock").groups
+    assert ours == stock, f"{ours}, stock: {stock}"
+
+
+def same_with_one_more_card(iommu):
+    """In the lowest slot there is; stock's numbers all move."""
+    def groups(kernel, more=()):
+        with guest.Guest("demo", iommu, kernel=kernel, more=more,
+                         log="card") as running:
+            return running.groups()
+
+    card = ["edu,bus=pcie.0,addr=2.0"]
+    for kernel, same in ((KERNEL, True), ("stock", False)):
+        before, after = groups(kernel), groups(kernel, card)
+        moved = [device for device, number in before.items()
+                 if after[device] != number]
+        assert bool(moved) != same, f"{kernel}: moved: {moved}"
+
+
+def same_by_both():
+    for name in machine.names():
+        by_intel = boot(name, "intel").groups
+        by_amd = boot(name, "amd").groups
+        # Tables that only one of them has change the groups of the machine.
+        if machine.load(name).tables:
+            continue
+        for device, number in by_intel.items():
+            assert by_amd[device] == number, f"{name}, {device}: " \
+                f"Intel {number}, AMD {by_amd[device]}"
+
+
+def held_number(iommu):
+    """A group that is held keeps its number; the device gets another."""
+    device = "0000:00:06.0"
+    with guest.Guest("e1000e", iommu, kernel=KERNEL, log="held") as running:
+        running.sh("insmod /group_probe.ko")
+        hold = "/sys/module/group_probe/parameters/hold"
+        again = (f"echo 1 > /sys/bus/pci/devices/{device}/remove; "
+                 "echo 1 > /sys/bus/pci/rescan")
+        before = running.groups()
+        running.sh(f"echo {device} > {hold}")
+        running.sh(again)
+        held = running.groups()
+        number = held.pop("00:06.0")
+        assert number == 0x7fff0000, f"{number} is not the first above"
+        assert before.pop("00:06.0") == 48 and before == held, \
+            "the other numbers"
+        lines = [line for line in running.log().splitlines()
+                 if "48 is still in use" in line]
+        assert len(lines) == 1 and str(number) in lines[0], lines
+        running.sh(f"echo none > {hold}")
+        running.sh(again)
+        assert running.groups()["00:06.0"] == 48, "48 is free again"
+        listed = set(map(int, running.sh(
+            "ls /sys/kernel/iommu_groups").split()))
+        assert listed == set(running.groups().values()) - {None}, \
+            f"groups without a device: {listed}"
+
+
+def number_of_an_open_group(iommu):
+    """VFIO lets go of a group whose last device goes, open or not."""
+    device = "0000:00:06.0"
+    with guest.Guest("e1000e", iommu, kernel=KERNEL, log="open") as running:
+        running.sh(f"cd /sys/bus/pci; echo vfio-pci > devices/{device}/"
+                   f"driver_override; echo {device} > drivers_probe")
+        assert "48" in running.sh("ls /dev/vfio").split()
+        running.sh("sleep 1000 < /dev/vfio/48 > /dev/null 2>&1 &")
+        running.sh(f"echo 1 > /sys/bus/pci/devices/{device}/remove; "
+                   "echo 1 > /sys/bus/pci/rescan")
+        assert running.groups()["00:06.0"] == 48
+
+
 def compiles_without_iommu():
     """The stub is used: nothing is left for the linker to find."""
     def run(*command):
@@ -75,9 +158,21 @@ def compiles_without_iommu():
 
 def cases():
     for name in machine.names():
-        for iommu in VENDORS:
+        for iommu in IOMMUS:
             yield (f"{name}, {iommu}: iommu_group/id is the number in the "
                    "link, one line", id_is_link, name, iommu)
+            yield (f"{name}, {iommu}: a group's number is the Requester ID of "
+                   "its lowest member", by_requester_id, name, iommu)
+    for iommu in VENDORS:
+        yield (f"{iommu}: iommu.group_ids=sequential gives stock's numbers",
+               sequential_as_stock, "demo", iommu)
+        yield (f"{iommu}: numbers stay when a card is added in a lower slot, "
+               "stock's do not", same_with_one_more_card, iommu)
+        yield (f"{iommu}: a number that is held is not given again, the log "
+               "says so, and it is free later", held_number, iommu)
+        yield (f"{iommu}: a device that comes back has its number while its "
+               "/dev/vfio file is open", number_of_an_open_group, iommu)
+    yield "numbers are the same under Intel and AMD", same_by_both
     for iommu in VENDORS:
         for name in ("demo", "sriov"):
             yield (f"{name}, {iommu}: iommu_device_group() gives the number in "
