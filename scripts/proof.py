@@ -1,5 +1,4 @@
 """What the tests share: boots that several of them look at, and comparisons."""
-import functools
 import os
 import threading
 
@@ -15,6 +14,7 @@ GROUP_MF = "iommu=group_mf"
 
 _lock = threading.Lock()
 _locks = {}
+_boots = {}
 
 
 class Skip(Exception):
@@ -78,18 +78,21 @@ def ids(running):
 def boot(name, iommu, cmdline=PLAIN, kernel=None):
     """Boots a machine, or gives what it showed when it was booted before.
 
-    Threads that want the same boot wait for the one that does it.
+    Threads that want the same boot wait for the one that does it. One that
+    failed fails all tests that look at it, and is not tried again.
     """
     key = (name, iommu, cmdline, kernel or KERNEL)
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
-        return _boot(*key)
-
-
-@functools.cache
-def _boot(*key):
-    return Boot(*key)
+        if key not in _boots:
+            try:
+                _boots[key] = Boot(*key)
+            except guest.GuestError as error:
+                _boots[key] = error
+        if isinstance(_boots[key], guest.GuestError):
+            raise _boots[key]
+        return _boots[key]
 
 
 def requester_id(device):
