@@ -1,6 +1,6 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
-.PHONY: help setup tree export kernel stock guest run shell test check bench clean
+.PHONY: help setup tree export kernel debug stock guest run shell test check bench clean
 
 help:            ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -17,6 +17,9 @@ export: setup    ## write that branch back to patches/
 kernel: tree     ## build build/linux into build/patched
 	@scripts/kernel patched
 
+debug: tree      ## build it once more with configs/debug.config, into build/debug
+	@scripts/kernel debug
+
 stock: tree      ## build the same without the series into build/stock
 	@scripts/kernel stock
 
@@ -29,7 +32,7 @@ run: guest       ## boot the demo machine, print its IOMMU groups
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|none CMDLINE= MACHINE=
 	@scripts/shell
 
-test: stock guest ## run the tests, or with T=pattern those whose name matches
+test: stock guest debug ## run the tests, or with T=pattern those whose name matches
 	@scripts/test
 
 check: tree      ## check the rig's and the patches' form

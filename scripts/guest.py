@@ -23,7 +23,7 @@ import machine
 TOP = machine.TOP
 BUILD = TOP / "build"
 KERNELS = {name: BUILD / name / "arch/x86/boot/bzImage"
-           for name in ("patched", "stock")}
+           for name in ("patched", "stock", "debug")}
 
 # What each choice of IOMMU adds to a machine, before the machine's devices. An
 # IOMMU that is a PCI function itself goes to 00:01.0 (AMD's because that is the
@@ -60,7 +60,7 @@ class Guest:
                  log=None, console=False, icount=False, more=(), tables=True):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
-        kernel  'patched', 'stock' or the path of a bzImage
+        kernel  'patched', 'stock', 'debug' or the path of a bzImage
         more    devices beside those of the machine's file
         tables  with the firmware tables that the machine's file asks for
         log     name of the log in build/logs, made up where not given
