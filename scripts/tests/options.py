@@ -1,4 +1,4 @@
-"""The options that put the functions of a device in one group."""
+"""The options: what they do, and what is wrong in them."""
 from proof import PLAIN, VENDORS, boot, same_groups
 
 ON = "Functions of a multi-function device share a group"
@@ -36,6 +36,16 @@ WRONG = (
 )
 
 
+# Options with a value that is none of theirs, and what the warning quotes.
+MISTAKEN = (
+    ("iommu.group_ids=random", "iommu.group_ids", "random"),
+    ("iommu.group_ids=requester,", "iommu.group_ids", "requester,"),
+    ("iommu.group_ids", "iommu.group_ids", ""),
+    ("iommu.trust_switches=perhaps", "iommu.trust_switches", "perhaps"),
+    ("iommu.trust_switches=", "iommu.trust_switches", ""),
+)
+
+
 def merged(partition, wanted):
     """The partition with each group of `wanted` made one."""
     for group in wanted:
@@ -69,8 +79,41 @@ def warns(iommu, cmdline, quoted, wanted):
                 merged(boot("e1000e", iommu).partition(), wanted))
 
 
+def mistaken(iommu, cmdline, option, quoted):
+    found = boot("switch", iommu, cmdline)
+    assert any(line.startswith("<4>") and option in line
+               and f"'{quoted}'" in line for line in found.log), \
+        f"no warning has {option} and '{quoted}'"
+    plain = boot("switch", iommu)
+    assert (found.groups, found.reasons) == (plain.groups, plain.reasons)
+
+
+def trust_switches(name, iommu, switches):
+    """Stock's groups, and one warning for each switch names two ports."""
+    found = boot(name, iommu, "iommu.trust_switches=1")
+    same_groups(found.partition(),
+                boot(name, iommu, kernel="stock").partition())
+    warnings = [line for line in found.log if "trust_switches:" in line]
+    assert len(warnings) == len(switches), warnings
+    for ports in switches:
+        assert any(all(port in line for port in ports) and
+                   line.startswith("<4>") for line in warnings), warnings
+    assert not any("trust_switches:" in line
+                   for line in boot(name, iommu).log)
+
+
 def cases():
     for iommu in VENDORS:
+        for cmdline, option, quoted in MISTAKEN:
+            yield (f"{iommu}: {cmdline} is warned about and does nothing",
+                   mistaken, iommu, cmdline, option, quoted)
+        for name, switches in (
+                ("switch", [("02:00.0", "02:01.0")]),
+                ("nested-switches", [("02:00.0", "02:01.0"),
+                                     ("04:00.0", "04:01.0")])):
+            yield (f"{name}, {iommu}: iommu.trust_switches=1 gives stock's "
+                   "groups and one warning for each switch",
+                   trust_switches, name, iommu, switches)
         for name, value, named, wanted in NAMED:
             yield (f"{name}, {iommu}: pci=group_mf={value} merges "
                    + (" and ".join(wanted) or "nothing"),
