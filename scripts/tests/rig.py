@@ -24,6 +24,9 @@ WRONG_LINES = (
     ("groups amd\n    00:3.0", "'00:3.0' is no PCI address"),
     ("groups amd\n    00:03.0\n    00:03.0", "00:03.0 a second time"),
     ("groups amd\n    00:03.0 00:03.0", "twice"),
+    ("ivrs alias 00:05.0", "alias DEVICE ALIAS"),
+    ("dmar without 0:5", "'0:5' is no PCI address"),
+    ("reasons intel\n    00:04.0", "one reason for 00:04.0"),
 )
 
 

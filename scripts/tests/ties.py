@@ -17,6 +17,14 @@ def add_late_device(running):
     running.wait(lambda: ids(running).get("01:00.0"), "the late device")
 
 
+def own_48(running, bind):
+    """Binds devices to vfio-pci, and lets somebody own group 48."""
+    running.sh(BIND.format(bind))
+    running.sh("vfio-claim hold group 48 > /tmp/owner 2>&1 &")
+    running.wait(lambda: running.run("grep -q '^48 0' /tmp/owner")[0] == 0,
+                 "an owner of group 48")
+
+
 def again(running, device):
     running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{device}/remove; "
                "echo 1 > /sys/bus/pci/rescan")
@@ -47,10 +55,7 @@ def idle_groups_merge():
 def used_groups_are_refused():
     """Both in use: one warning, the owner stays, nobody new gets either."""
     with late_alias("ties-used") as running:
-        running.sh(BIND.format("00:05.0 00:06.0"))
-        running.sh("vfio-claim hold group 48 > /tmp/owner 2>&1 &")
-        running.wait(lambda: running.run("grep -q '^48 0' /tmp/owner")[0] == 0,
-                     "an owner of group 48")
+        own_48(running, "00:05.0 00:06.0")
         before = running.groups()
         add_late_device(running)
         now = running.groups()
@@ -83,10 +88,7 @@ def used_groups_are_refused():
 
 def used_group_takes_the_idle_one():
     with late_alias("ties-half") as running:
-        running.sh(BIND.format("00:06.0"))
-        running.sh("vfio-claim hold group 48 > /tmp/owner 2>&1 &")
-        running.wait(lambda: running.run("grep -q '^48 0' /tmp/owner")[0] == 0,
-                     "an owner of group 48")
+        own_48(running, "00:06.0")
         add_late_device(running)
         now = running.groups()
         assert {now["00:05.0"], now["00:06.0"], now["01:00.0"]} == {48}, now
