@@ -1,6 +1,6 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
-.PHONY: help setup tree export kernel debug stock guest run shell test check bench clean
+.PHONY: help setup tree export kernel debug stock kunit guest run shell test check bench mutants clean
 
 help:            ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -23,6 +23,10 @@ debug: tree      ## build it once more with configs/debug.config, into build/deb
 stock: tree      ## build the same without the series into build/stock
 	@scripts/kernel stock
 
+kunit: tree      ## build the kernels of the KUnit suite, with the series and without
+	@scripts/kernel kunit
+	@scripts/kernel kunit-stock
+
 guest: kernel    ## make what runs inside the machines
 	@scripts/guest-files
 
@@ -32,7 +36,7 @@ run: guest       ## boot the demo machine, print its IOMMU groups
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|none CMDLINE= MACHINE=
 	@scripts/shell
 
-test: stock guest debug ## run the tests, or with T=pattern those whose name matches
+test: stock guest debug kunit ## run the tests, or with T=pattern those whose name matches
 	@scripts/test
 
 check: tree      ## check the rig's and the patches' form
@@ -40,6 +44,10 @@ check: tree      ## check the rig's and the patches' form
 
 bench: stock guest ## count instructions, with the series and without
 	@scripts/bench
+	@scripts/bench-calls
 
-clean: setup     ## remove what was built; the kernel tree and its work stay
+mutants: tree    ## break PCI grouping in many ways: do the tests notice?
+	@scripts/mutants
+
+clean:           ## remove what was built; the kernel tree and its work stay
 	@scripts/clean
