@@ -28,6 +28,12 @@ class Boot:
     ids     device: content of its iommu_group/id, None without such a file
     reasons device: content of its iommu_group_reason
     log     what the kernel printed, a list of lines, the level ahead: <4> warns
+
+    And with a plain command line:
+
+    drivers device: its driver, None without one
+    members number of a group: names of its members, as its directory has them
+    lsiommu what lsiommu prints by option: "", "--json", "--dot"
     """
 
     def __init__(self, name, iommu, cmdline, kernel):
@@ -37,6 +43,11 @@ class Boot:
             self.groups = running.groups()
             self.ids = ids(running)
             self.reasons = running.reasons()
+            if not cmdline:
+                self.drivers = drivers(running)
+                self.members = members(running)
+                self.lsiommu = {option: running.sh(f"lsiommu {option}")
+                                for option in ("", "--json", "--dot")}
             self.log = running.sh("dmesg -r").splitlines()
 
     def partition(self):
@@ -73,6 +84,21 @@ def ids(running):
                         "cat $d/iommu_group/id 2>/dev/null || echo; done")
     pairs = (line.split("=", 1) for line in listed.splitlines())
     return {machine.short(device): text or None for device, text in pairs}
+
+
+def drivers(running):
+    listed = running.sh("cd /sys/bus/pci/devices; for d in *; do "
+                        'echo "$d $(readlink $d/driver)"; done')
+    pairs = (line.split(" ") for line in listed.splitlines())
+    return {machine.short(device): link.rpartition("/")[2] or None
+            for device, link in pairs}
+
+
+def members(running):
+    listed = running.sh("cd /sys/kernel/iommu_groups; for g in *; do "
+                        "[ ! -e $g ] || echo $g $(ls $g/devices); done")
+    lines = (line.split() for line in listed.splitlines())
+    return {int(number): set(devices) for number, *devices in lines}
 
 
 def boot(name, iommu, cmdline=PLAIN, kernel=None):

@@ -1,0 +1,485 @@
+"""lsiommu, the program of the series that lists groups: in guests, and over
+made-up trees of sysfs on the host."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+
+import guest
+import machine
+from proof import IOMMUS, KERNEL, VENDORS, boot
+
+PROGRAM = guest.BUILD / "guest/lsiommu"
+MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
+EPERM = "1"
+
+# What the guests have of drivers that leave a group to others.
+MANAGED = ("pcieport", "vfio-pci")
+
+# A member's line in the tree, and what of a graph in dot's language there is.
+MEMBER = re.compile(r"(\||`)-- (\S+) +(\S+) ")
+DOT = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|->|[][{}=;,]|[A-Za-z_]\w*')
+
+
+def key(device):
+    """Devices in the order of their addresses."""
+    segment, bus, rest = device.split(":")
+    return int(segment, 16), bus, rest
+
+
+def full(device):
+    return device if device.count(":") == 2 else "0000:" + device
+
+
+def graph(text):
+    """Clusters by title, labels of nodes by ID, and edges with their labels.
+
+    Fails on what is no graph.
+    """
+    tokens, at = [], 0
+    while at < len(text):
+        token = DOT.match(text, at)
+        assert token, f"this is not dot: {text[at:at + 60]!r}"
+        if not token.group().isspace():
+            tokens.append(token.group())
+        at = token.end()
+    for quoted in tokens:
+        assert not re.search(r"&(?!amp;)", quoted), f"an entity: {quoted}"
+    depth = 0
+    for token in tokens:
+        depth += {"{": 1, "}": -1}.get(token, 0)
+        assert depth >= 0, "a } too much"
+    assert not depth, "a } is missing"
+    plain = " ".join(tokens)
+    string = r'"((?:[^"\\]|\\.)*)"'
+    clusters = re.findall(r'subgraph "cluster\d+" { label = ' + string, plain)
+    assert plain.count("subgraph") == len(clusters), plain
+    label = r" \[ label = " + string
+    nodes = dict(re.findall("(?<!-> )" + string + label, plain))
+    edges = re.findall(string + " -> " + string + label, plain)
+    for source, target, _ in edges:
+        assert source in nodes and target in nodes, (source, target)
+    return clusters, nodes, edges
+
+
+def as_sysfs(name, iommu, kernel):
+    """The JSON has each group, member, driver and reason, in order."""
+    found = boot(name, iommu, kernel=kernel)
+    said = json.loads(found.lsiommu["--json"])
+    numbers = [group["group"] for group in said["groups"]]
+    assert numbers == sorted(numbers), numbers
+    listed = {group["group"]: [device["device"] for device in group["devices"]]
+              for group in said["groups"]}
+    assert {number: set(devices) for number, devices in listed.items()} \
+        == found.members, f"{listed}, not {found.members}"
+    listed[None] = [device["device"] for device in said["ungrouped"]]
+    for devices in listed.values():
+        assert devices == sorted(devices, key=key), devices
+    assert set(listed[None]) == set(map(full, found.ungrouped()))
+    for group in said["groups"]:
+        for device in group["devices"]:
+            short = machine.short(device["device"])
+            driver = found.drivers[short]
+            on_host = driver is not None and driver not in MANAGED
+            assert found.groups[short] == group["group"]
+            assert device["bus"] == "pci", device
+            assert device["driver"] == driver, device
+            assert device["host_driver"] == on_host, device
+            reason = device.get("reason")
+            assert (reason and reason.replace(" 0000:", " ")) == \
+                found.reasons.get(short), device
+        assert group["ownable"] != any(device["host_driver"] for device
+                                       in group["devices"]), group
+    for device in said["ungrouped"]:
+        assert device["driver"] == \
+            found.drivers[machine.short(device["device"])], device
+        assert "reason" not in device, device
+
+
+def same_in_all_forms(name, iommu, kernel):
+    """The tree and the picture have what the JSON has, members in order."""
+    found = boot(name, iommu, kernel=kernel)
+    said = json.loads(found.lsiommu["--json"])
+    groups = [(f"Group {group['group']}", group["devices"])
+              for group in said["groups"]]
+    if said["ungrouped"]:
+        groups.append(("No group", said["ungrouped"]))
+
+    trees = found.lsiommu[""].rstrip("\n").split("\n\n")
+    assert len(trees) == len(groups), found.lsiommu[""]
+    clusters, nodes, edges = graph(found.lsiommu["--dot"])
+    assert len(clusters) == len(groups), clusters
+    for (title, devices), tree, cluster in zip(groups, trees, clusters):
+        first, *lines = tree.splitlines()
+        assert first.split(":")[0] == title, f"{first}, not {title}"
+        assert cluster.split(":")[0] == title, f"{cluster}, not {title}"
+        assert len(lines) == len(devices), tree
+        for device, line in zip(devices, lines):
+            branch, *cells = MEMBER.match(line).groups()
+            assert cells == [device["device"], device["driver"] or "-"], line
+            assert (branch == "`") == (line is lines[-1]), tree
+            assert device.get("reason", "") in line, line
+            assert f"[{device['vendor_id']}:{device['device_id']}]" in line
+    assert sorted(label.split("\\n")[0] for label in nodes.values()) == \
+        sorted(device["device"] for _, devices in groups
+               for device in devices), nodes
+    named = sorted((device["device"], *reversed(device["reason"].split()))
+                   for _, devices in groups for device in devices
+                   if " " in device.get("reason", ""))
+    assert named == sorted(
+        (nodes[source].split("\\n")[0], nodes[target].split("\\n")[0], rule)
+        for source, target, rule in edges), edges
+
+
+def names_of_devices():
+    """In a guest, out of the list where Debian has it."""
+    said = json.loads(boot("demo", "intel").lsiommu["--json"])
+    devices = {device["device"]: device for group in said["groups"]
+               for device in group["devices"]}
+    for device, kind, vendor, name in (
+            ("0000:00:04.0", "Ethernet controller", "Intel Corporation",
+             "82574L Gigabit Network Connection"),
+            ("0000:04:00.0", "PCI bridge", "Texas Instruments",
+             "XIO3130 PCI Express Switch (Downstream)"),
+            ("0000:05:00.0", "Unclassified device", None, None)):
+        found = devices[device]
+        assert [found[key] for key in ("class_name", "vendor_name",
+                                       "device_name")] \
+            == [kind, vendor, name], found
+        what = " ".join(filter(None, [
+            kind + ":", vendor, name,
+            f"[{found['vendor_id']}:{found['device_id']}]\n"]))
+        assert what in boot("demo", "intel").lsiommu[""], what
+
+
+def ownable_as_kernel(iommu):
+    """A group is said to be held by a host driver where VFIO finds it so."""
+    with guest.Guest("demo", iommu, kernel=KERNEL, log="lsiommu",
+                     more=["virtio-rng-pci,bus=dmi0,addr=3.0"]) as running:
+        def look():
+            said = json.loads(running.sh("lsiommu --json 07:01.0"))
+            group, = said["groups"]
+            assert [device["device"][5:] for device in group["devices"]] == \
+                ["00:1e.0", "07:01.0", "07:02.0", "07:03.0"], group
+            return group
+
+        def bind(device):
+            running.sh("cd /sys/bus/pci; echo vfio-pci > devices/0000:"
+                       f"{device}/driver_override; echo 0000:{device} > "
+                       "drivers_probe")
+
+        def claim():
+            said = running.sh(f"vfio-claim group {look()['group']}")
+            return said.split()[1]
+
+        bind("07:01.0")
+        group = look()
+        held = [device["device"] for device in group["devices"]
+                if device["host_driver"]]
+        assert held == ["0000:07:03.0"] and not group["ownable"], group
+        says = (f"Group {group['group']}: cannot be owned whole: "
+                "0000:07:03.0 is on virtio-pci")
+        assert says + "\n" in running.sh("lsiommu 07:02.0")
+        assert f'label="{says}";' in running.sh("lsiommu --dot 07:02.0")
+        assert claim() == EPERM
+        running.sh("echo 0000:07:03.0 > "
+                   "/sys/bus/pci/devices/0000:07:03.0/driver/unbind")
+        assert look()["ownable"] and claim() == "0"
+        assert "owned" not in running.sh("lsiommu 07:02.0")
+        bind("07:03.0")
+        assert look()["ownable"] and claim() == "0"
+
+
+class Tree:
+    """A directory like /sys, for lsiommu to read."""
+
+    def __enter__(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.top = pathlib.Path(self.place.name)
+        (self.top / "kernel").mkdir()
+        return self
+
+    def __exit__(self, *error):
+        self.place.cleanup()
+
+    def group(self, number, name=None):
+        where = self.top / f"kernel/iommu_groups/{number}"
+        (where / "devices").mkdir(parents=True, exist_ok=True)
+        if name is not None:
+            (where / "name").write_bytes(os.fsencode(name) + b"\n")
+        return where
+
+    def device(self, name, group=None, bus="pci", driver=None, entry=None,
+               vfio=False, **files):
+        """A device; of PCI it is a network card where not said otherwise."""
+        where = self.top / "devices" / bus / name
+        where.mkdir(parents=True)
+        if bus == "pci":
+            files = {"class": "0x020000", "vendor": "0x8086",
+                     "device": "0x10d3", **files}
+        for file, text in files.items():
+            (where / file).write_bytes(os.fsencode(text) + b"\n")
+        if vfio:
+            (where / "vfio-dev").mkdir()
+        links = self.top / "bus" / bus / "devices"
+        links.mkdir(parents=True, exist_ok=True)
+        (links / name).symlink_to(where)
+        (where / "subsystem").symlink_to(self.top / "bus" / bus)
+        if driver:
+            (where / "driver").symlink_to(f"../../bus/{bus}/drivers/{driver}")
+        if group is not None:
+            (self.group(group) / "devices" / (entry or name)).symlink_to(where)
+            (where / "iommu_group").symlink_to(self.group(group))
+
+    def run(self, *arguments):
+        """Exit status, and both streams as text."""
+        done = subprocess.run([PROGRAM, "--sysfs", self.top, *arguments],
+                              stdin=subprocess.DEVNULL, capture_output=True)
+        return done.returncode, done.stdout.decode(), \
+            done.stderr.decode(errors="replace")
+
+    def said(self, *arguments):
+        status, out, errors = self.run(*arguments)
+        assert not status and not errors, f"{status}: {errors}"
+        return out
+
+    def json(self, *arguments):
+        return json.loads(self.said("--json", *arguments))
+
+    def fails(self, reason, *arguments):
+        status, out, errors = self.run(*arguments)
+        assert status == 1 and not out and reason in errors, \
+            f"{arguments}: {status}, not '{reason}': {out}{errors}"
+
+
+def in_order():
+    """Numbers as numbers, addresses as addresses, PCI first."""
+    with Tree() as tree:
+        for number in (10, 9, 2147418112, 100):
+            tree.device(f"0000:00:{len(str(number)):02x}.0", number)
+        for name in ("10000:00:00.0", "0001:00:00.0", "0000:0a:00.0",
+                     "0000:00:1f.7", "0000:00:1f.2", "0000:09:00.0"):
+            tree.device(name, 100)
+        tree.device("AMDI0020:00", 100, bus="platform")
+        tree.group("not-a-number")
+        groups = tree.json()["groups"]
+    assert [group["group"] for group in groups] == [9, 10, 100, 2147418112]
+    assert [device["device"] for device in groups[2]["devices"]] == [
+        "0000:00:03.0", "0000:00:1f.2", "0000:00:1f.7", "0000:09:00.0",
+        "0000:0a:00.0", "0001:00:00.0", "10000:00:00.0", "AMDI0020:00"]
+
+
+def host_drivers():
+    """Each member that is on one is named, and no other."""
+    with Tree() as tree:
+        for function, (driver, vfio) in enumerate((
+                (None, False), ("pcieport", False), ("pci-stub", False),
+                ("vfio-pci", True), ("mlx5_vfio_pci", True),
+                ("e1000e", False), ("uio_pci_generic", False))):
+            tree.device(f"0000:00:04.{function}", 32, driver=driver, vfio=vfio)
+        tree.device("AMDI0020:00", 160, bus="platform", driver="dw-apb-uart",
+                    iommu_group_reason="driver")
+        tree.device("ARMH0011:00", 161, bus="amba", driver="vfio-amba",
+                    vfio=True)
+        # Its bus leaves groups alone.
+        tree.device("context", 162, bus="host1x-context", driver="any")
+        tree.device("0000:00:05.0", 40)
+        tree.group(48)
+        tree.device("0000:00:06.0", driver="e1000e")
+        said = tree.json()
+        text = tree.said()
+        picture = tree.said("--dot")
+    assert picture.count("fillcolor=mistyrose") == 3, picture
+    assert picture.count("color=red") == 2, picture
+    assert {group["group"]: group["ownable"] for group in said["groups"]} == {
+        32: False, 40: True, 48: False, 160: False, 161: True, 162: True}
+    assert "host_driver" not in said["ungrouped"][0], said
+    titles = [line for line in text.splitlines() if line[0:1] in ("G", "N")]
+    assert titles == [
+        "Group 32: cannot be owned whole: 0000:00:04.5 is on e1000e, "
+        "0000:00:04.6 is on uio_pci_generic",
+        "Group 40", "Group 48: no devices",
+        "Group 160: cannot be owned whole: AMDI0020:00 is on dw-apb-uart",
+        "Group 161", "Group 162", "No group"], titles
+    assert re.search(r"^`-- AMDI0020:00 +dw-apb-uart +driver +platform device$",
+                     text, re.MULTILINE), text
+
+
+def odd_names():
+    """Whatever is in a name, the JSON is JSON, dot is dot, a line a line."""
+    odd = {'quote"s': 'quote"s', "back\\slash": "back\\slash",
+           "end\\": "end\\", "a\nline": "a\nline", "esc\x1b[31m": "esc\x1b[31m",
+           "caf\u00e9 \u20ac \U0001f600": "caf\u00e9 \u20ac \U0001f600",
+           "A&lt;T": "A&lt;T", "c1\u009b": "c1\u009b", "%s%n": "%s%n",
+           "latin\udce9": "latin\ufffd", "over\udcc0\udc80": "over\ufffd\ufffd",
+           "half\udce2\udc82": "half\ufffd\ufffd",
+           "pair\udced\udca0\udc80": "pair\ufffd\ufffd\ufffd",
+           "]}": "]}", "null": "null", "x" * 250: "x" * 250}
+    with Tree() as tree:
+        tree.group(7, name="na\"me\\\udcff")
+        for name in odd:
+            tree.device(name, 7, bus="platform", driver=name)
+        said = tree.json()
+        text = tree.said()
+        clusters, nodes, _ = graph(tree.said("--dot"))
+    group, = said["groups"]
+    assert group["name"] == "na\"me\\\ufffd", group
+    for member in ("device", "driver"):
+        assert sorted(device[member] for device in group["devices"]) == \
+            sorted(odd.values()), group
+    lines = text.splitlines()
+    assert len(lines) == 1 + len(odd), text
+    assert lines[0].startswith('Group 7 (na"me\\?): cannot be owned whole: ')
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text), repr(text)
+    assert len(clusters) == 1 and len(nodes) == len(odd), nodes
+
+
+def same_names():
+    """A member is named as it is itself, however its link is."""
+    with Tree() as tree:
+        tree.device("twin", 7, bus="platform")
+        tree.device("twin", 7, bus="amba", entry="twin.0")
+        group, = tree.json()["groups"]
+        _, nodes, _ = graph(tree.said("--dot"))
+    assert [(device["device"], device["bus"]) for device in group["devices"]] \
+        in ([("twin", "amba"), ("twin", "platform")],
+            [("twin", "platform"), ("twin", "amba")]), group
+    assert len(nodes) == 2, nodes
+
+
+def some_only():
+    """Arguments choose groups, by number and member, and lone devices."""
+    with Tree() as tree:
+        for function in (0, 1):
+            tree.device(f"0000:00:04.{function}", 32)
+            tree.device(f"0001:0a:00.{function}", 68096)
+            tree.device(f"0000:00:06.{function}")
+        tree.device("AMDI0020:00", 160, bus="platform")
+        tree.group(48)
+        for arguments, groups, lone in (
+                ("32", {32: 2}, 0),
+                ("00:04.1", {32: 2}, 0),
+                ("0000:00:04.1 32", {32: 2}, 0),
+                ("0001:0A:00.0 48", {48: 0, 68096: 2}, 0),
+                ("AMDI0020:00", {160: 1}, 0),
+                ("00:06.1", {}, 1),
+                ("00:06.1 00:06.0 160", {160: 1}, 2),
+                ("", {32: 2, 48: 0, 160: 1, 68096: 2}, 2)):
+            said = tree.json(*arguments.split())
+            assert {group["group"]: len(group["devices"])
+                    for group in said["groups"]} == groups, (arguments, said)
+            assert len(said["ungrouped"]) == lone, (arguments, said)
+            text = tree.said(*arguments.split())
+            assert text.count("-- ") == sum(groups.values()) + lone, text
+            clusters, _, _ = graph(tree.said("--dot", *arguments.split()))
+            assert len(clusters) == len(groups) + bool(lone), clusters
+
+
+def wrong_input():
+    """It is named, nothing is listed, and the exit status is 1."""
+    with Tree() as tree:
+        tree.device("0000:00:04.0", 32)
+        for reason, *arguments in (
+                ("no IOMMU group '33'", "33"),
+                ("no IOMMU group '99999999999999999999'", "32",
+                 "99999999999999999999"),
+                ("'00:04.1'", "00:04.1"), ("'-x'", "--", "-x"), ("''", ""),
+                ("'32x'", "32x"), ("'0x20'", "0x20"), ("'04:00.0'", "04:00.0"),
+                ("--jsom", "--jsom"), ("'x'", "-x"), ("pci-ids", "--pci-ids"),
+                ("'--json' doesn't allow", "--json=1"),
+                ("--dot and --json", "--dot", "--json"),
+                ("--dot and --json", "-jd"),
+                ("/nowhere/ids: No such file", "--pci-ids", "/nowhere/ids"),
+                (f"{tree.top}: Is a directory", "-i", tree.top),
+                ("/nowhere: no sysfs", "--sysfs", "/nowhere"),
+                (f"{MAN}: no sysfs", "--sysfs", MAN)):
+            tree.fails(reason, *arguments)
+        status = subprocess.run(
+            [PROGRAM, "--sysfs", tree.top], stdout=open("/dev/full", "w"),
+            stderr=subprocess.PIPE)
+        assert status.returncode == 1 and b"No space left" in status.stderr
+
+
+def nothing_there():
+    """A kernel without IOMMU, and one without PCI."""
+    with Tree() as tree:
+        assert tree.said() == "There are no IOMMU groups.\n"
+        assert tree.json() == {"groups": [], "ungrouped": []}
+        assert graph(tree.said("--dot"))[0] == []
+        tree.device("0000:00:04.0")
+        assert tree.said("-i", "/dev/null") == (
+            "There are no IOMMU groups.\n\nNo group\n"
+            "`-- 0000:00:04.0  -  Class 0200: [8086:10d3]\n")
+        tree.fails("no IOMMU group '0'", "0")
+
+
+def names_by_number():
+    """The parts of pci.ids that matter, and lines that are none."""
+    with Tree() as tree:
+        ids = tree.top / "ids"
+        ids.write_bytes(b"# no: a comment\n\nnonsense\n\t10d3  no: above all\n"
+                        b"1000  no: another vendor\n\t10d3  no: of another\n"
+                        b"8086  Vendor\xff\n\t10d4  no\n\t10d3  A \"name\"\n"
+                        b"\t\t8086 0001  no: a subsystem\n"
+                        b"10d3  no: a vendor\nC 02  Network\n"
+                        b"\t00  Ethernet\n\t\t01  no\nC 10  no\n\t00  no")
+        tree.device("0000:00:04.0", 32)
+        tree.device("0000:00:05.0", 40, device="0x0001", **{
+            "class": "0x020100"})
+        tree.device("0000:00:06.0", 48, vendor="0x0001", **{
+            "class": "0xff0000"})
+        groups = tree.json("-i", ids)["groups"]
+        text = tree.said(f"--pci-ids={ids}").splitlines()
+    found = [[group["devices"][0][f"{what}_name"]
+              for what in ("class", "vendor", "device")] for group in groups]
+    assert found == [["Ethernet", "Vendor\ufffd", 'A "name"'],
+                     ["Network", "Vendor\ufffd", None],
+                     [None, None, None]], found
+    assert text[1].endswith('  Ethernet: Vendor? A "name" [8086:10d3]'), text
+    assert text[4].endswith("  Network: Vendor? [8086:0001]"), text
+    assert text[7].endswith("  Class ff00: [0001:10d3]"), text
+
+
+def options_are_documented():
+    """The manual page has what --help has, and both what there is."""
+    def run(option):
+        return subprocess.run([PROGRAM, option], check=True, text=True,
+                              capture_output=True).stdout
+
+    listed = set(re.findall(r"--[a-z-]+", run("--help")))
+    manual = MAN.read_text().replace("\\-", "-")
+    options = manual.split(".SH OPTIONS")[1].split(".SH")[0]
+    assert set(re.findall(r"--[a-z-]+", options)) == listed, listed
+    assert listed == {"--dot", "--json", "--pci-ids", "--sysfs", "--help",
+                      "--version"}, listed
+    assert re.fullmatch(r"lsiommu \d+\.\d+\n", run("--version"))
+    assert run("-h") == run("--help") and run("-V") == run("--version")
+
+
+def cases():
+    for name in machine.names():
+        for iommu in IOMMUS:
+            for kernel in dict.fromkeys((KERNEL, "stock")):
+                where = f"{name}, {iommu}, {kernel}:"
+                yield (f"{where} lsiommu --json has the groups, drivers and "
+                       "reasons of sysfs", as_sysfs, name, iommu, kernel)
+                yield (f"{where} lsiommu's tree and picture have what its "
+                       "JSON has", same_in_all_forms, name, iommu, kernel)
+    for iommu in VENDORS:
+        yield (f"{iommu}: lsiommu names the host driver that VFIO refuses a "
+               "group for, and none otherwise", ownable_as_kernel, iommu)
+    yield "lsiommu names devices as pci.ids does", names_of_devices
+    for property, function in (
+            ("sorts groups by number and members by address", in_order),
+            ("names each member on a host driver and no other", host_drivers),
+            ("prints valid JSON and dot whatever the names", odd_names),
+            ("knows two members of one name apart", same_names),
+            ("lists only the groups that it was asked for", some_only),
+            ("says what is wrong in its input", wrong_input),
+            ("says that there are no groups", nothing_there),
+            ("reads no more of pci.ids than what is there", names_by_number),
+            ("has its options in --help and in its manual page",
+             options_are_documented)):
+        yield f"lsiommu {property}", function
