@@ -1,0 +1,188 @@
+"""Userspace owns a group whole or not at all, and what its devices reach.
+
+What opens devices, maps memory and lets them do DMA is the kselftest of the
+series, selftests/vfio/vfio_group; here are the machines to run it on.
+"""
+import re
+
+import guest
+from proof import GROUP_MF, KERNEL, VENDORS, Skip
+
+# For machines/switch. Two functions without ACS, one of them for the host's
+# virtio-pci; on bus 0, the only one that QEMU 7.2's amd-iommu translates.
+FUNCTIONS = ["edu,bus=pcie.0,addr=5.0,multifunction=on",
+             "virtio-rng-pci,bus=pcie.0,addr=5.1"]
+# More ports of the switch, the last one to be filled later.
+PORTS = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=6,slot=6",
+         "virtio-rng-pci,bus=dn2,addr=0.0",
+         "xio3130-downstream,id=dn3,bus=up0,addr=3.0,chassis=7,slot=7",
+         "e1000e,bus=dn3,addr=0.0",
+         "xio3130-downstream,id=dn4,bus=up0,addr=4.0,chassis=8,slot=8"]
+# For machines/e1000e, whose functions are isolated: nothing but an option ties
+# these to them.
+TIED = ["edu,bus=pcie.0,addr=4.3", "virtio-rng-pci,bus=pcie.0,addr=5.4"]
+# Two functions on a bus that can be reset.
+RESETTABLE = ["pcie-root-port,id=rp0,bus=pcie.0,addr=7.0,chassis=1,slot=1",
+              "e1000e,bus=rp0,addr=0.0,multifunction=on",
+              "e1000e,bus=rp0,addr=0.1"]
+
+# What the kselftest skips: of a device on a root bus, of one that is not edu,
+# and of one that is alone in its group.
+NO_RESET = {"hot_reset_names_groups"}
+NO_DMA = {"dma_reaches_a_mapped_page", "dma_misses_an_unmapped_page"}
+ALONE = {"second_owner_is_refused"}
+
+# What says that a device did not get at the page that the kselftest uses.
+FAULTS = {
+    "intel": r"DMAR: \[DMA {} .*\[00:05.0\] fault addr 0x1000000 ",
+    "amd": r"0000:00:05.0: AMD-Vi: .*IO_PAGE_FAULT .*address=0x1000000 ",
+}
+
+
+def kselftest(running, fixture, device, skipped=frozenset(), options=""):
+    """Runs the tests of a fixture; of them these alone must be skipped."""
+    variable = f"VFIO_GROUP_{fixture.upper()}"
+    status, said = running.run(
+        f"{variable}=0000:{device} vfio_group {options or '-f ' + fixture}",
+        timeout=120)
+    results = re.findall(r"^(ok|not ok) \d+ (\S+)(?: # (SKIP) .*)?$", said,
+                         re.MULTILINE)
+    plan = re.search(r"^1\.\.(\d+)$", said, re.MULTILINE)
+    assert plan and int(plan[1]) == len(results) > 0, said
+    assert not status and all(verdict == "ok" for verdict, _, _ in results), \
+        f"{variable}={device}:\n{said}"
+    found = {name.rpartition(".")[2] for _, name, skip in results if skip}
+    assert found == skipped, f"{variable}={device} skips {found}:\n{said}"
+    return said
+
+
+def driver(running, device):
+    path = f"/sys/bus/pci/devices/0000:{device}/driver"
+    return running.run(f"readlink {path}")[1].strip().rpartition("/")[2]
+
+
+def bind(running, devices):
+    """Takes them from their drivers, if they have any, for vfio-pci."""
+    for device in devices.split():
+        running.sh(f"cd /sys/bus/pci/devices/0000:{device}; "
+                   "echo vfio-pci > driver_override; "
+                   f"[ ! -e driver ] || echo 0000:{device} > driver/unbind; "
+                   f"echo 0000:{device} > /sys/bus/pci/drivers_probe")
+        assert driver(running, device) == "vfio-pci", device
+
+
+def refused_then_owned(running, device, host, skipped):
+    """Refused until the last device of its group is bound to vfio-pci."""
+    bind(running, device)
+    assert driver(running, host) == "virtio-pci", driver(running, host)
+    kselftest(running, "shared", device)
+    bind(running, host)
+    kselftest(running, "whole", device, skipped)
+
+
+def by_topology(iommu, kernel):
+    with guest.Guest("switch", iommu, kernel=kernel, log="vfio",
+                     more=FUNCTIONS + PORTS) as running:
+        refused_then_owned(running, "00:05.0", "00:05.1", NO_RESET)
+        bind(running, "03:00.0 04:00.0")
+        refused_then_owned(running, "06:00.0", "05:00.0", NO_DMA)
+        if iommu == "intel":    # see FUNCTIONS
+            kselftest(running, "whole", "03:00.0")
+
+
+def by_option(iommu, cmdline):
+    with guest.Guest("e1000e", iommu, cmdline, KERNEL, log="vfio",
+                     more=TIED) as running:
+        bind(running, "00:05.3")
+        refused_then_owned(running, "00:05.0", "00:05.4", NO_RESET | NO_DMA)
+        bind(running, "00:04.0 00:04.1 00:04.2 00:04.3")
+        kselftest(running, "whole", "00:04.3", NO_RESET)
+
+
+def fault_is_logged(iommu):
+    """By the hardware, and so by the kernel."""
+    with guest.Guest("switch", iommu, kernel=KERNEL, log="fault",
+                     more=FUNCTIONS) as running:
+        bind(running, "00:05.0 00:05.1")
+        for variant in "container", "iommufd":
+            # The kernel logs no more than some in 5 seconds.
+            running.sh("sleep 6; dmesg -c")
+            kselftest(running, "whole", "00:05.0", options="-r whole."
+                      f"{variant}.dma_misses_an_unmapped_page")
+            said = running.sh("dmesg")
+            events = running.sh("awk '/AMD-Vi/ { n += $2 + $3 } "
+                                "END { print n + 0 }' /proc/interrupts")
+            if iommu == "amd" and int(events) == 0:
+                raise Skip("this QEMU's amd-iommu refuses what is not mapped, "
+                           "but has sent no event for the kernel to log")
+            for access in "Read", "Write":
+                assert re.search(FAULTS[iommu].format(access), said), \
+                    f"{variant}: no {access} fault is logged:\n{said}"
+
+
+def hot_reset(name, iommu, bound, more, skipped):
+    """The numbers are those that drivers get."""
+    with guest.Guest(name, iommu, kernel=KERNEL, log="hot-reset",
+                     more=more) as running:
+        bind(running, bound)
+        said = kselftest(running, "whole", "01:00.0", NO_DMA | skipped)
+        numbers = dict(re.findall(r"hot reset: 0000:(\S+) (\d+)", said))
+        bus = {device for device in running.groups() if device[:3] == "01:"}
+        assert set(numbers) == bus, said
+        running.sh("insmod /group_probe.ko")
+        for device, number in numbers.items():
+            call = "/sys/module/group_probe/parameters/device"
+            answer = running.sh(f"echo 0000:{device} > {call}; cat {call}")
+            assert answer == f"0 {number}\n", f"{device}: {number}, {answer}"
+
+
+def hot_added(iommu):
+    """Into a group with an owner: the host's driver must wait for its end."""
+    late = "07:00.0"
+    with guest.Guest("switch", iommu, kernel=KERNEL, log="hot-added",
+                     more=PORTS) as running:
+        bind(running, "03:00.0 04:00.0 05:00.0 06:00.0")
+        group = running.groups()["03:00.0"]
+        name = running.sh("ls /sys/bus/pci/devices/0000:03:00.0/vfio-dev")
+        for owned in f"group {group}", f"device {name.strip()}":
+            running.sh(f"vfio-claim hold {owned} > /tmp/owner 2>&1 &")
+            running.wait(lambda: "0" in running.read("/tmp/owner").split(),
+                         f"an owner of {owned}")
+            running.device_add("virtio-rng-pci", id="late", bus="dn4",
+                               addr="0.0")
+            running.wait(lambda: running.groups().get(late) is not None,
+                         "the late device's group")
+            assert running.groups()[late] == group, running.groups()
+            status, _ = running.run(
+                f"echo 0000:{late} > /sys/bus/pci/drivers/virtio-pci/bind")
+            assert status and not driver(running, late), \
+                f"{owned}: the late device has {driver(running, late)}"
+            # Nothing but the owner kept the driver from it.
+            running.sh("killall vfio-claim")
+            running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
+            running.sh(f"echo 0000:{late} > /sys/bus/pci/drivers_probe")
+            assert driver(running, late) == "virtio-pci"
+            running.device_del("late")
+            running.wait(lambda: late not in running.groups(), "it to go")
+
+
+def cases():
+    for iommu in VENDORS:
+        yield (f"{iommu}: functions without ACS, and what is below a switch "
+               "without ACS, are owned whole or not at all, and reach what is "
+               "mapped for them", by_topology, iommu, KERNEL)
+        for cmdline in GROUP_MF, "pci=group_mf=00:04.1;00:05.3":
+            yield (f"{iommu} '{cmdline}': functions that an option ties are "
+                   "owned whole or not at all, and reach what is mapped for "
+                   "them", by_option, iommu, cmdline)
+        yield (f"{iommu}: a device that misses memory is in the log",
+               fault_is_logged, iommu)
+        says = "the hot reset information has the numbers drivers get"
+        yield (f"{iommu}: {says}, of functions in one group", hot_reset,
+               "e1000e", iommu, "01:00.0 01:00.1", RESETTABLE, set())
+        yield (f"{iommu}: {says}, of functions in a group each", hot_reset,
+               "sriov", iommu, "01:00.0", [], ALONE)
+        yield (f"{iommu}: a device that is hot-added into a group with an "
+               "owner is not for a driver of the host", hot_added, iommu)
+        yield (f"{iommu}, debug: groups are owned whole or not at all, and "
+               "nothing is reported", by_topology, iommu, "debug")
