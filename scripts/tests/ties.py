@@ -73,6 +73,9 @@ def used_groups_are_refused():
         running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
         assert claims(running, "group", "48 40") == [EPERM, EPERM]
         assert claims(running, "device", "vfio0 vfio1 vfio2") == [EPERM] * 3
+        # Nor are they said to be viable.
+        for device in "00:05.0", "00:06.0":
+            running.sh(f"VFIO_GROUP_SHARED=0000:{device} vfio_group -f shared")
         # The state goes with the group: emptied and made anew it is clean,
         # and the other one is not.
         running.device_del("late")
