@@ -104,9 +104,9 @@ def fault_is_logged(iommu):
     with guest.Guest("switch", iommu, kernel=KERNEL, log="fault",
                      more=FUNCTIONS) as running:
         bind(running, "00:05.0 00:05.1")
-        for variant in "container", "iommufd":
-            # The kernel logs no more than some in 5 seconds.
-            running.sh("sleep 6; dmesg -c")
+        # The kernel logs no more than some in 5 seconds.
+        for pause, variant in (0, "container"), (6, "iommufd"):
+            running.sh(f"sleep {pause}; dmesg -c")
             kselftest(running, "whole", "00:05.0", options="-r whole."
                       f"{variant}.dma_misses_an_unmapped_page")
             said = running.sh("dmesg")
@@ -143,11 +143,12 @@ def hot_added(iommu):
                      more=PORTS) as running:
         bind(running, "03:00.0 04:00.0 05:00.0 06:00.0")
         group = running.groups()["03:00.0"]
-        name = running.sh("ls /sys/bus/pci/devices/0000:03:00.0/vfio-dev")
-        for owned in f"group {group}", f"device {name.strip()}":
-            running.sh(f"vfio-claim hold {owned} > /tmp/owner 2>&1 &")
-            running.wait(lambda: "0" in running.read("/tmp/owner").split(),
-                         f"an owner of {owned}")
+        device = running.sh("ls /sys/bus/pci/devices/0000:03:00.0/vfio-dev")
+        for what, name in ("group", group), ("device", device.strip()):
+            running.sh(f"vfio-claim hold {what} {name} > /tmp/owner 2>&1 &")
+            running.wait(lambda: running.run(f"grep -q '^{name} 0$' "
+                                             "/tmp/owner")[0] == 0,
+                         f"an owner of {what} {name}")
             running.device_add("virtio-rng-pci", id="late", bus="dn4",
                                addr="0.0")
             running.wait(lambda: running.groups().get(late) is not None,
@@ -156,7 +157,7 @@ def hot_added(iommu):
             status, _ = running.run(
                 f"echo 0000:{late} > /sys/bus/pci/drivers/virtio-pci/bind")
             assert status and not driver(running, late), \
-                f"{owned}: the late device has {driver(running, late)}"
+                f"{what} {name} has an owner, {late} {driver(running, late)}"
             # Nothing but the owner kept the driver from it.
             running.sh("killall vfio-claim")
             running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
