@@ -39,7 +39,7 @@ shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|none CMDLINE= MA
 test: stock guest debug kunit ## run the tests, or with T=pattern those whose name matches
 	@scripts/test
 
-check: tree      ## check the rig's and the patches' form
+check: tree      ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
 	@scripts/check
 
 bench: stock guest ## count instructions, with the series and without
