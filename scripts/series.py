@@ -183,11 +183,12 @@ class Build:
         digest.update(run(self.compiler, "--version", cwd=TOP)[1].encode())
         return digest.hexdigest()[:24]
 
-    def forget(self, directories):
-        """Has everything in these directories compiled anew."""
-        for directory in directories:
-            for path in (self.out / directory).rglob("*.o"):
-                path.unlink()
+    def forget(self, targets):
+        """Has these directories and objects compiled anew."""
+        for target in targets:
+            path = self.out / target
+            for made in path.rglob("*.o") if path.is_dir() else [path]:
+                made.unlink(missing_ok=True)
 
 
 BUILDS = {

@@ -7,7 +7,7 @@ import machine
 def quick():
     done = subprocess.run([machine.TOP / "scripts/check", "quick"], text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=600)
+                          stderr=subprocess.STDOUT, timeout=1200)
     assert not done.returncode, done.stdout[-3000:]
 
 
