@@ -81,7 +81,7 @@ def touched(first, last, *suffixes):
 
 def messages(output):
     """What tools complain of, without where exactly."""
-    return {PLACE.sub("", line.replace(f"{TREE}/", "")).strip()
+    return {PLACE.sub("", re.sub(rf"({TREE}|\.\./{TREE.name})/", "", line)).strip()
             for line in output.splitlines() if MESSAGE.search(line)}
 
 
