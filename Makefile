@@ -1,9 +1,10 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
-.PHONY: help setup tree export kernel debug stock kunit guest run shell test check bench mutants clean
+.PHONY: help setup tree export kernel debug stock kunit arm64 guest run shell \
+	test check bench mutants deb clean
 
 help:            ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 
 setup:           ## install the Debian packages that are missing
 	@scripts/setup
@@ -27,16 +28,23 @@ kunit: tree      ## build the kernels of the KUnit suite, with the series and wi
 	@scripts/kernel kunit
 	@scripts/kernel kunit-stock
 
+deb: tree        ## build Debian packages of it: CONFIG= LOCALMOD=1, see scripts/deb
+	@scripts/deb
+
+arm64: tree      ## build it for arm64 into build/arm64, and what runs inside
+	@scripts/kernel arm64
+	@scripts/guest-files arm64
+
 guest: kernel    ## make what runs inside the machines
 	@scripts/guest-files
 
 run: guest       ## boot the demo machine, print its IOMMU groups
 	@scripts/run
 
-shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|none CMDLINE= MACHINE=
+shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE=
 	@scripts/shell
 
-test: stock guest debug kunit ## run the tests, or with T=pattern those whose name matches
+test: stock guest debug kunit arm64 ## run the tests, or with T=pattern those whose name matches
 	@scripts/test
 
 check: tree      ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)

@@ -24,6 +24,22 @@ TOP = machine.TOP
 BUILD = TOP / "build"
 KERNELS = {name: BUILD / name / "arch/x86/boot/bzImage"
            for name in ("patched", "stock", "debug")}
+KERNELS["arm64"] = BUILD / "arm64/arch/arm64/boot/Image"
+
+# QEMU and what it says of the machine, by its architecture. Arm's has but one
+# serial port. There the kernel numbers the buses itself, and leaves numbers free
+# behind a slot that takes a card at run time.
+QEMU = {
+    "x86": ["qemu-system-x86_64", "-machine", "q35",
+            "-serial", "chardev:log", "-serial", "chardev:agent"],
+    "arm64": ["qemu-system-aarch64", "-machine", "virt,iommu=smmuv3",
+              "-global", "pcie-root-port.hotplug=off",
+              "-global", "xio3130-downstream.hotplug=off",
+              "-serial", "chardev:log",
+              "-device", "virtio-serial-device,max_ports=1",
+              "-device", "virtconsole,chardev=agent"],
+}
+SERIAL = {"x86": "ttyS0", "arm64": "ttyAMA0"}
 
 # What each choice of IOMMU adds to a machine, before the machine's devices. An
 # IOMMU that is a PCI function itself goes to 00:01.0 (AMD's because that is the
@@ -35,11 +51,13 @@ IOMMU = {
     "amd": ["-cpu", "qemu64,vendor=AuthenticAMD",
             "-device", "amd-iommu"],
     "virtio": ["-cpu", "qemu64", "-device", "virtio-iommu-pci,addr=1.0"],
+    "smmu": ["-cpu", "cortex-a57"],
     "none": ["-cpu", "qemu64"],
 }
 
-# What firmware describes, as it does virtio-iommu, translates for a device once
-# a driver wants the device.
+# What firmware describes, as it does virtio-iommu and SMMUv3, translates for a
+# device once a driver wants the device.
+BY_DRIVER = ("virtio", "smmu")
 BIND_ALL = ("cd /sys/bus/pci; for d in devices/*; do [ -e $d/driver ] || "
             "{ echo vfio-pci > $d/driver_override; "
             "echo ${d#*/} > drivers_probe; }; done")
@@ -57,12 +75,15 @@ class GuestError(Exception):
 
 class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
-                 log=None, console=False, icount=False, more=(), tables=True):
+                 log=None, console=False, icount=False, more=(), tables=True,
+                 files="guest", memory="512"):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
+        iommu   'smmu' is a machine of its own, arm64's, as is its kernel
         kernel  'patched', 'stock', 'debug' or the path of a bzImage
         more    devices beside those of the machine's file
         tables  with the firmware tables that the machine's file asks for
+        files   the directory of build/ whose initramfs it runs
         log     name of the log in build/logs, made up where not given
         console our own standard input and output are the guest's first serial
                 port; the log is kept as well
@@ -70,12 +91,18 @@ class Guest:
         """
         self.machine = machine.load(name)
         self.iommu = iommu
+        arch = "arm64" if iommu == "smmu" else "x86"
+        if arch == "arm64":
+            files = "guest-arm64"
+            if kernel == "patched":
+                kernel = "arm64"
+        self.console = "/dev/" + SERIAL[arch]
         slug = "-".join(filter(None, [
             log or name, iommu, re.sub(r"[^A-Za-z0-9]+", "-", cmdline),
             pathlib.Path(kernel).name if kernel != "patched" else ""]))
         self.logfile = BUILD / "logs" / f"{slug[:100]}.log"
         self.logfile.parent.mkdir(parents=True, exist_ok=True)
-        initramfs = BUILD / "guest/initramfs.cpio"
+        initramfs = BUILD / files / "initramfs.cpio"
         if tables and iommu in self.machine.tables:
             initramfs = self._with_tables(initramfs, kernel)
         self.agent, agent = socket.socketpair()
@@ -89,13 +116,11 @@ class Guest:
             "setpriv", "--pdeathsig", "KILL",
             # One host thread for both of its CPUs, as that takes no longer:
             # with two, one boot in a hundred hung.
-            "qemu-system-x86_64", "-accel", "tcg,thread=single",
-            "-machine", "q35",
-            "-m", "512", "-smp", "2", "-nodefaults", "-display", "none",
+            *QEMU[arch], "-accel", "tcg,thread=single",
+            "-m", memory, "-smp", "2", "-nodefaults", "-display", "none",
             "-no-user-config", "-no-reboot",
-            "-chardev", serial, "-serial", "chardev:log",
+            "-chardev", serial,
             "-chardev", f"socket,id=agent,fd={agent.fileno()}",
-            "-serial", "chardev:agent",
             "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
             "-mon", "chardev=monitor,mode=control",
             *IOMMU[iommu]]
@@ -107,9 +132,9 @@ class Guest:
         # no timer check, which would panic, and no RCU stalls, which would be
         # seen where seconds have not passed. A guest that hangs is one that
         # does not answer in time.
-        options = ("console=ttyS0 panic=-1 no_timer_check "
+        options = (f"console={SERIAL[arch]} panic=-1 no_timer_check "
                    "rcupdate.rcu_cpu_stall_suppress=1 ")
-        options += "quiet" if console else "earlyprintk=ttyS0"
+        options += "quiet" if console else f"earlyprintk={SERIAL[arch]}"
         command += [
             "-kernel", str(KERNELS.get(kernel, kernel)),
             "-initrd", str(initramfs),
@@ -123,7 +148,7 @@ class Guest:
         try:
             if self._line(self.agent, 60, "boot") != b"ready":
                 self._fail("the guest's init does not speak as expected")
-            if iommu == "virtio":
+            if iommu in BY_DRIVER:
                 self.sh(BIND_ALL)
             for line in self.machine.guest:
                 self.sh(line)

@@ -25,15 +25,27 @@ as_root() {
 	fi
 }
 
-# fetch PACKAGE DIR: unpacks a Debian package into DIR, without installing it.
-# Says what it got in DIR/version.
+# fetch PACKAGE DIR [ARCH]: unpacks a Debian package into DIR, without installing
+# it. Says what it got in DIR/version.
 fetch() {
 	local package=$1 dir=$2
-	apt-cache show "$package" >/dev/null 2>&1 ||
-		as_root "to find Debian's $package" apt-get -q update
+	local apt=(apt-get -qq -o APT::Sandbox::User=root)
+	if [ -n "${3:-}" ]; then
+		# Lists of its own: the machine has only its own architecture's.
+		local state=$build/apt-$3
+		mkdir -p "$state"
+		: >"$state/status"
+		apt+=(-o "APT::Architecture=$3" -o "APT::Architectures=$3"
+			-o "Dir::State=$state" -o "Dir::State::status=$state/status"
+			-o "Dir::Cache=$state")
+		"${apt[@]}" update || die "cannot get Debian's list of $3 packages"
+	else
+		apt-cache show "$package" >/dev/null 2>&1 ||
+			as_root "to find Debian's $package" apt-get -q update
+	fi
 	rm -rf "$dir"
 	mkdir -p "$dir"
-	(cd "$dir" && apt-get -qq -o APT::Sandbox::User=root download "$package") ||
+	(cd "$dir" && "${apt[@]}" download "$package") ||
 		die "cannot get Debian's package $package (apt-get download $package)"
 	dpkg-deb -f "$dir"/*.deb Version >"$dir/version"
 	dpkg-deb -x "$dir"/*.deb "$dir"

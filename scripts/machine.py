@@ -7,7 +7,7 @@ import re
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 MACHINES = TOP / "machines"
-IOMMUS = ("intel", "amd", "virtio", "none")
+IOMMUS = ("intel", "amd", "virtio", "smmu", "none")
 LINES = ("device", "guest", "ivrs", "dmar")
 BLOCKS = ("groups", "stock", "reasons", "ungrouped")
 DEVICE = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$")

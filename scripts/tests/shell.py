@@ -46,3 +46,5 @@ def cases():
            ["0000:00:04.1", "8086:10d3", "iommu=group_mf"])
     yield ("a guest without an IOMMU", talk, "none", "demo", "",
            "ls /sys/kernel/iommu_groups | wc -l; exit 0\n", ["\n0\r"])
+    yield ("a guest of arm64", talk, "smmu", "switch", "",
+           "lspci; exit\n", ["0000:02:01.0", "driver pcieport group "])
