@@ -1,0 +1,178 @@
+"""The packages that make deb builds, and what it says of a wrong request.
+
+The kernel is the tests' own, as far as possible with the objects that ccache has
+of it: what would change all of them is only configured.
+"""
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import threading
+
+import guest
+import machine
+from proof import Skip, partition, requester_id, same_groups
+
+TOP = machine.TOP
+DEB = guest.BUILD / "debtest"
+# What a distribution's configuration has besides: debug information, modules.
+MORE = """
+# CONFIG_DEBUG_INFO_NONE is not set
+CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y
+CONFIG_LOCALVERSION_AUTO=y
+CONFIG_VFIO_PCI=m
+CONFIG_CONFIGFS_FS=m
+"""
+# And keys that only the distribution has.
+KEYS = """
+CONFIG_MODULE_SIG=y
+CONFIG_MODULE_SIG_KEY=""
+CONFIG_SYSTEM_TRUSTED_KEYRING=y
+CONFIG_SYSTEM_TRUSTED_KEYS="debian/certs/debian-uefi-certs.pem"
+"""
+# What the running kernel is said to have loaded.
+LSMOD = "Module Size Used by\nefi_pstore 16384 0\n"
+
+_lock = threading.Lock()
+_built = []
+
+
+def deb(*arguments, **environment):
+    """Exit status and both streams of scripts/deb."""
+    done = subprocess.run(
+        [TOP / "scripts/deb", *arguments], stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "DEB": "debtest", **environment})
+    return done.returncode, done.stdout
+
+
+def configuration(place, more):
+    """The tests' own kernel's, and more; in a file of the directory."""
+    path = pathlib.Path(place, "config")
+    path.write_text((guest.BUILD / "patched/.config").read_text() + more)
+    return str(path)
+
+
+def packages():
+    """The directory the packages are unpacked in, and what was said."""
+    with _lock:
+        if not _built:
+            try:
+                _built.append(build())
+            except AssertionError as why:
+                _built.append(why)
+    if isinstance(_built[0], AssertionError):
+        raise _built[0]
+    return _built[0]
+
+
+def build():
+    with tempfile.TemporaryDirectory() as place:
+        loaded = pathlib.Path(place, "lsmod")
+        loaded.write_text(LSMOD)
+        status, said = deb(CONFIG=configuration(place, MORE), LOCALMOD="1",
+                           LSMOD=str(loaded))
+    assert not status, said
+    shutil.rmtree(DEB / "unpacked", ignore_errors=True)
+    for kind in ("image", "headers"):
+        package, = DEB.glob(f"linux-{kind}-*.deb")
+        subprocess.run(["dpkg-deb", "-x", package, DEB / "unpacked"],
+                       check=True)
+    return DEB / "unpacked", said
+
+
+def boots(iommu):
+    place, _ = packages()
+    kernel, = place.glob("boot/vmlinuz-*")
+    with guest.Guest("demo", iommu, kernel=str(kernel), log="deb") as running:
+        name = running.sh("uname -r").strip()
+        assert name == kernel.name.removeprefix("vmlinuz-"), name
+        assert name.endswith("-groups"), name
+        groups = running.groups()
+        same_groups(partition(groups), machine.load("demo").expected(iommu))
+        for group in partition(groups):
+            rid = min(map(requester_id, group))
+            for device in group:
+                assert groups[device] == rid, f"{device}: {groups[device]}"
+        assert running.reasons()["02:00.1"] == "function 02:00.0"
+
+
+def has(config, options):
+    lines = config.read_text().splitlines()
+    for option in options:
+        assert option in lines, f"no {option}"
+
+
+def is_complete():
+    place, said = packages()
+    config, = place.glob("boot/config-*")
+    has(config, ("CONFIG_DEBUG_INFO_NONE=y", "CONFIG_VFIO_PCI=m",
+                 "# CONFIG_LOCALVERSION_AUTO is not set",
+                 "# CONFIG_CONFIGFS_FS is not set"))
+    for what in ("CONFIG_DEBUG_INFO: off", "LOCALMOD: ", "apt install "):
+        assert what in said, f"'{what}' is not said: {said}"
+    assert list(place.glob("lib/modules/*/kernel/drivers/vfio/pci/"
+                           "vfio-pci.ko")), "no vfio-pci.ko"
+    assert list(place.glob("usr/src/linux-headers-*/Makefile")), "no headers"
+
+
+def keys_are_made():
+    """Kbuild stops in certs/ where a key is missing."""
+    with tempfile.TemporaryDirectory() as place:
+        status, said = deb("config", CONFIG=configuration(place, KEYS),
+                           DEB="debkeys")
+    assert not status, said
+    assert "there is no debian/certs/debian-uefi-certs.pem here" in said, said
+    tree = guest.BUILD / "debkeys-tree"
+    has(tree / ".config", ('CONFIG_SYSTEM_TRUSTED_KEYS=""',
+                           "CONFIG_MODULE_SIG=y",
+                           'CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"'))
+    done = subprocess.run(
+        ["make", "-s", "-C", guest.BUILD / "linux", f"O={tree}",
+         "CC=ccache gcc", "HOSTCC=ccache gcc", "-j2", "certs/"],
+        capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert (tree / "certs/signing_key.x509").stat().st_size
+
+
+def wrong_is_refused(environment, reason):
+    status, said = deb(**environment)
+    assert status and reason in said.splitlines()[-1], f"{status}: {said}"
+
+
+def without_configuration():
+    """In a world with an empty /boot and an empty /proc."""
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /boot && "
+         "mount -t tmpfs none /proc && echo here && exec scripts/deb"],
+        cwd=TOP, capture_output=True, text=True)
+    if "here" not in done.stdout:
+        raise Skip(f"needs a mount namespace: {done.stderr.strip()}")
+    release = os.uname().release
+    for part in (f"/boot/config-{release}", "/proc/config.gz", "CONFIG=path"):
+        assert part in done.stderr, f"no '{part}' in: {done.stderr}"
+    assert done.returncode
+
+
+def cases():
+    for iommu in ("intel", "amd"):
+        yield (f"{iommu}: the image in the package boots, with our groups and "
+               "numbers and a name of its own", boots, iommu)
+    yield ("the packages have headers, the modules that are loaded and VFIO's, "
+           "no debug information, and it is said", is_complete)
+    yield ("keys that only the distribution has are done without",
+           keys_are_made)
+    for environment, reason in (
+            ({"CONFIG": "/nonexistent"}, "CONFIG=/nonexistent: no such file"),
+            ({"CONFIG": "/tmp"}, "CONFIG=/tmp: is no file"),
+            ({"CONFIG": "/etc/passwd"},
+             "CONFIG=/etc/passwd: is no kernel configuration"),
+            ({"CONFIG": str(TOP / "configs/base.config"), "LOCALVERSION": "_"},
+             "LOCALVERSION=_"),
+            ({"CONFIG": str(TOP / "configs/base.config"), "LOCALMOD": "1",
+              "LSMOD": "/dev/null"}, "lsmod lists no module")):
+        yield (f"{' '.join(map('='.join, environment.items()))} is refused: "
+               f"{reason}", wrong_is_refused, environment, reason)
+    yield ("without the running kernel's configuration it says where it "
+           "looked", without_configuration)
