@@ -3,6 +3,7 @@
 Whatever it reports, KASAN, lockdep, kmemleak or another, fails the test, because
 it is in the log; see guest.TROUBLE.
 """
+import figures
 import guest
 import machine
 from proof import VENDORS, partition, same_groups
@@ -95,7 +96,7 @@ def every_allocation_fails():
         running.sh(bind)
         assert running.sh(state) == grouped
         no_leaks(running)
-        print(f"# {failed} allocations failed, one after the other")
+        figures.add("allocations made to fail in grouping, one by one", failed)
 
 
 def cases():
