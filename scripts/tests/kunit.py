@@ -37,6 +37,7 @@ def passes(kernel, folder, *summaries):
     for summary in summaries:
         found = re.search(summary, log)
         assert found, f"the suite does not say '{summary}'"
+        print(f"# {kernel}: {found.group()}", flush=True)
         for name, number in found.groupdict().items():
             assert int(number) >= AT_LEAST[name], f"only {found.group()}"
             figures.add(f"{WHAT[name]}, {kernel}", int(number))
