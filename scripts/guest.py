@@ -75,15 +75,13 @@ class GuestError(Exception):
 
 class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
-                 log=None, console=False, icount=False, more=(), tables=True,
-                 files="guest", memory="512"):
+                 log=None, console=False, icount=False, more=(), tables=True):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
         iommu   'smmu' is a machine of its own, arm64's, as is its kernel
         kernel  'patched', 'stock', 'debug' or the path of a bzImage
         more    devices beside those of the machine's file
         tables  with the firmware tables that the machine's file asks for
-        files   the directory of build/ whose initramfs it runs
         log     name of the log in build/logs, made up where not given
         console our own standard input and output are the guest's first serial
                 port; the log is kept as well
@@ -91,9 +89,9 @@ class Guest:
         """
         self.machine = machine.load(name)
         self.iommu = iommu
-        arch = "arm64" if iommu == "smmu" else "x86"
-        if arch == "arm64":
-            files = "guest-arm64"
+        arch, files = "x86", "guest"
+        if iommu == "smmu":
+            arch, files = "arm64", "guest-arm64"
             if kernel == "patched":
                 kernel = "arm64"
         self.console = "/dev/" + SERIAL[arch]
@@ -117,7 +115,7 @@ class Guest:
             # One host thread for both of its CPUs, as that takes no longer:
             # with two, one boot in a hundred hung.
             *QEMU[arch], "-accel", "tcg,thread=single",
-            "-m", memory, "-smp", "2", "-nodefaults", "-display", "none",
+            "-m", "512", "-smp", "2", "-nodefaults", "-display", "none",
             "-no-user-config", "-no-reboot",
             "-chardev", serial,
             "-chardev", f"socket,id=agent,fd={agent.fileno()}",

@@ -22,6 +22,11 @@ def short(device):
     return device.removeprefix("0000:")
 
 
+def full(device):
+    """The other way round."""
+    return device if device.count(":") == 2 else "0000:" + device
+
+
 class Machine:
     """One file of machines/.
 

@@ -128,6 +128,49 @@ def requester_id(device):
         acpi.requester_id(f"{bus}:{function}")
 
 
+def numbered_by_requester_id(groups):
+    """Each group has the Requester ID of its lowest member as its number."""
+    for group in partition(groups):
+        rid = min(map(requester_id, group))
+        for device in group:
+            assert groups[device] == rid, \
+                f"{device} is in group {groups[device]}, not {rid}"
+
+
+def ask(running, device):
+    """What iommu_device_group() gives, by the module group_probe: error, number."""
+    parameter = "/sys/module/group_probe/parameters/device"
+    return running.sh(f"echo {machine.full(device)} > {parameter}; "
+                      f"cat {parameter}")
+
+
+def driver(running, device):
+    path = f"/sys/bus/pci/devices/0000:{device}/driver"
+    return running.run(f"readlink {path}")[1].strip().rpartition("/")[2]
+
+
+def bind(running, devices):
+    """Takes them from their drivers, if they have any, for vfio-pci."""
+    for device in devices.split():
+        running.sh(f"cd /sys/bus/pci/devices/0000:{device}; "
+                   "echo vfio-pci > driver_override; "
+                   f"[ ! -e driver ] || echo 0000:{device} > driver/unbind; "
+                   f"echo 0000:{device} > /sys/bus/pci/drivers_probe")
+        assert driver(running, device) == "vfio-pci", device
+
+
+def own(running, what, name):
+    """Lets somebody own a group or device, as vfio-claim takes it, and go on."""
+    running.sh(f"vfio-claim hold {what} {name} > /tmp/owner 2>&1 &")
+    running.wait(lambda: running.run(f"grep -q '^{name} 0$' /tmp/owner")[0] == 0,
+                 f"an owner of {what} {name}")
+
+
+def end_owner(running):
+    running.sh("killall vfio-claim")
+    running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
+
+
 def show(groups):
     return " | ".join(sorted(" ".join(sorted(group)) for group in groups))
 

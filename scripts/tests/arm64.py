@@ -4,7 +4,7 @@ On the machines that have a `groups smmu` block: QEMU's virt machine with SMMUv3
 which the device tree describes.
 """
 import machine
-from proof import VENDORS, boot, requester_id
+from proof import VENDORS, boot, numbered_by_requester_id
 
 
 def as_described(name, cmdline):
@@ -13,12 +13,7 @@ def as_described(name, cmdline):
 
 
 def by_requester_id(name, cmdline):
-    found = boot(name, "smmu", cmdline)
-    for group in found.partition():
-        rid = min(map(requester_id, group))
-        for device in group:
-            assert found.groups[device] == rid, \
-                f"{device} is in group {found.groups[device]}, not {rid}"
+    numbered_by_requester_id(boot(name, "smmu", cmdline).groups)
 
 
 def as_on_x86(name, cmdline, vendor):

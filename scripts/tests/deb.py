@@ -12,7 +12,7 @@ import threading
 
 import guest
 import machine
-from proof import Skip, partition, requester_id, same_groups
+from proof import Skip, numbered_by_requester_id, partition, same_groups
 
 TOP = machine.TOP
 DEB = guest.BUILD / "debtest"
@@ -91,10 +91,7 @@ def boots(iommu):
         assert name.endswith("-groups"), name
         groups = running.groups()
         same_groups(partition(groups), machine.load("demo").expected(iommu))
-        for group in partition(groups):
-            rid = min(map(requester_id, group))
-            for device in group:
-                assert groups[device] == rid, f"{device}: {groups[device]}"
+        numbered_by_requester_id(groups)
         assert running.reasons()["02:00.1"] == "function 02:00.0"
 
 

@@ -9,7 +9,7 @@ import tempfile
 
 import guest
 import machine
-from proof import IOMMUS, KERNEL, VENDORS, boot
+from proof import IOMMUS, KERNEL, VENDORS, bind, boot
 
 PROGRAM = guest.BUILD / "guest/lsiommu"
 MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
@@ -27,10 +27,6 @@ def key(device):
     """Devices in the order of their addresses."""
     segment, bus, rest = device.split(":")
     return int(segment, 16), bus, rest
-
-
-def full(device):
-    return device if device.count(":") == 2 else "0000:" + device
 
 
 def graph(text):
@@ -77,7 +73,7 @@ def as_sysfs(name, iommu, kernel):
     listed[None] = [device["device"] for device in said["ungrouped"]]
     for devices in listed.values():
         assert devices == sorted(devices, key=key), devices
-    assert set(listed[None]) == set(map(full, found.ungrouped()))
+    assert set(listed[None]) == set(map(machine.full, found.ungrouped()))
     for group in said["groups"]:
         for device in group["devices"]:
             short = machine.short(device["device"])
@@ -165,16 +161,11 @@ def ownable_as_kernel(iommu):
                 ["00:1e.0", "07:01.0", "07:02.0", "07:03.0"], group
             return group
 
-        def bind(device):
-            running.sh("cd /sys/bus/pci; echo vfio-pci > devices/0000:"
-                       f"{device}/driver_override; echo 0000:{device} > "
-                       "drivers_probe")
-
         def claim():
             said = running.sh(f"vfio-claim group {look()['group']}")
             return said.split()[1]
 
-        bind("07:01.0")
+        bind(running, "07:01.0")
         group = look()
         held = [device["device"] for device in group["devices"]
                 if device["host_driver"]]
@@ -188,7 +179,7 @@ def ownable_as_kernel(iommu):
                    "/sys/bus/pci/devices/0000:07:03.0/driver/unbind")
         assert look()["ownable"] and claim() == "0"
         assert "owned" not in running.sh("lsiommu 07:02.0")
-        bind("07:03.0")
+        bind(running, "07:03.0")
         assert look()["ownable"] and claim() == "0"
 
 

@@ -4,7 +4,8 @@ import subprocess
 
 import guest
 import machine
-from proof import IOMMUS, KERNEL, VENDORS, boot, requester_id
+from proof import IOMMUS, KERNEL, VENDORS, ask, bind, boot, \
+    numbered_by_requester_id
 
 TOP = machine.TOP
 BUILD = guest.BUILD
@@ -27,10 +28,7 @@ def answers(running):
     running.sh("insmod /group_probe.ko")
     said = {}
     for device in running.groups():
-        name = device if device.count(":") == 2 else "0000:" + device
-        parameter = "/sys/module/group_probe/parameters/device"
-        said[device] = running.sh(
-            f"echo {name} > {parameter}; cat {parameter}")
+        said[device] = ask(running, device)
     return said
 
 
@@ -54,12 +52,7 @@ def no_groups(iommu, cmdline):
 
 
 def by_requester_id(name, iommu):
-    found = boot(name, iommu)
-    for group in found.partition():
-        rid = min(map(requester_id, group))
-        for device in group:
-            assert found.groups[device] == rid, \
-                f"{device} is in group {found.groups[device]}, not {rid}"
+    numbered_by_requester_id(boot(name, iommu).groups)
 
 
 def sequential_as_stock(name, iommu):
@@ -129,8 +122,7 @@ def number_of_an_open_group(iommu):
     """VFIO lets go of a group whose last device goes, open or not."""
     device = "0000:00:06.0"
     with guest.Guest("e1000e", iommu, kernel=KERNEL, log="open") as running:
-        running.sh(f"cd /sys/bus/pci; echo vfio-pci > devices/{device}/"
-                   f"driver_override; echo {device} > drivers_probe")
+        bind(running, machine.short(device))
         assert "48" in running.sh("ls /dev/vfio").split()
         running.sh("sleep 1000 < /dev/vfio/48 > /dev/null 2>&1 &")
         running.sh(f"echo 1 > /sys/bus/pci/devices/{device}/remove; "

@@ -1,11 +1,9 @@
 """Devices that arrive late and tie groups together, or bring a whole switch."""
 import guest
-from proof import KERNEL, VENDORS, ids, partition, same_groups
+from proof import KERNEL, VENDORS, bind, end_owner, ids, own, partition, \
+    same_groups
 
 EPERM = "1"
-BIND = ("cd /sys/bus/pci; for d in {}; do "
-        "echo vfio-pci > devices/0000:$d/driver_override; "
-        "echo 0000:$d > drivers_probe; done")
 
 
 def late_alias(log):
@@ -15,14 +13,6 @@ def late_alias(log):
 def add_late_device(running):
     running.device_add("edu", id="late", bus="rp0", addr="0.0")
     running.wait(lambda: ids(running).get("01:00.0"), "the late device")
-
-
-def own_48(running, bind):
-    """Binds devices to vfio-pci, and lets somebody own group 48."""
-    running.sh(BIND.format(bind))
-    running.sh("vfio-claim hold group 48 > /tmp/owner 2>&1 &")
-    running.wait(lambda: running.run("grep -q '^48 0' /tmp/owner")[0] == 0,
-                 "an owner of group 48")
 
 
 def again(running, device):
@@ -48,14 +38,15 @@ def idle_groups_merge():
         reasons = running.reasons()
         assert reasons["00:06.0"] == "alias 01:00.0", reasons
         assert ids(running)["00:06.0"] == "40"
-        running.sh(BIND.format("00:05.0 00:06.0 01:00.0"))
+        bind(running, "00:05.0 00:06.0 01:00.0")
         assert claims(running, "group", "40") == ["0"]
 
 
 def used_groups_are_refused():
     """Both in use: one warning, the owner stays, nobody new gets either."""
     with late_alias("ties-used") as running:
-        own_48(running, "00:05.0 00:06.0")
+        bind(running, "00:05.0 00:06.0")
+        own(running, "group", 48)
         before = running.groups()
         add_late_device(running)
         now = running.groups()
@@ -67,10 +58,9 @@ def used_groups_are_refused():
             warnings
         # The owner is not disturbed.
         assert running.run("pidof vfio-claim")[0] == 0
-        running.sh(BIND.format("01:00.0"))
+        bind(running, "01:00.0")
         assert claims(running, "group", "40") == [EPERM]
-        running.sh("killall vfio-claim")
-        running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
+        end_owner(running)
         assert claims(running, "group", "48 40") == [EPERM, EPERM]
         assert claims(running, "device", "vfio0 vfio1 vfio2") == [EPERM] * 3
         # Nor are they said to be viable.
@@ -82,16 +72,17 @@ def used_groups_are_refused():
         running.wait(lambda: "01:00.0" not in ids(running), "it to go")
         assert claims(running, "group", "48 40") == [EPERM, EPERM]
         again(running, "00:06.0")
-        running.sh(BIND.format("00:06.0"))
+        bind(running, "00:06.0")
         assert claims(running, "group", "48 40") == ["0", EPERM]
         again(running, "00:05.0")
-        running.sh(BIND.format("00:05.0"))
+        bind(running, "00:05.0")
         assert claims(running, "group", "40") == ["0"]
 
 
 def used_group_takes_the_idle_one():
     with late_alias("ties-half") as running:
-        own_48(running, "00:06.0")
+        bind(running, "00:06.0")
+        own(running, "group", 48)
         add_late_device(running)
         now = running.groups()
         assert {now["00:05.0"], now["00:06.0"], now["01:00.0"]} == {48}, now

@@ -6,7 +6,8 @@ series, selftests/vfio/vfio_group; here are the machines to run it on.
 import re
 
 import guest
-from proof import GROUP_MF, KERNEL, VENDORS, Skip
+from proof import GROUP_MF, KERNEL, VENDORS, Skip, ask, bind, driver, \
+    end_owner, own
 
 # For machines/switch. Two functions without ACS, one of them for the host's
 # virtio-pci; on bus 0, the only one that QEMU 7.2's amd-iommu translates.
@@ -54,21 +55,6 @@ def kselftest(running, fixture, device, skipped=frozenset(), options=""):
     found = {name.rpartition(".")[2] for _, name, skip in results if skip}
     assert found == skipped, f"{variable}={device} skips {found}:\n{said}"
     return said
-
-
-def driver(running, device):
-    path = f"/sys/bus/pci/devices/0000:{device}/driver"
-    return running.run(f"readlink {path}")[1].strip().rpartition("/")[2]
-
-
-def bind(running, devices):
-    """Takes them from their drivers, if they have any, for vfio-pci."""
-    for device in devices.split():
-        running.sh(f"cd /sys/bus/pci/devices/0000:{device}; "
-                   "echo vfio-pci > driver_override; "
-                   f"[ ! -e driver ] || echo 0000:{device} > driver/unbind; "
-                   f"echo 0000:{device} > /sys/bus/pci/drivers_probe")
-        assert driver(running, device) == "vfio-pci", device
 
 
 def refused_then_owned(running, device, host, skipped):
@@ -131,8 +117,7 @@ def hot_reset(name, iommu, bound, more, skipped):
         assert set(numbers) == bus, said
         running.sh("insmod /group_probe.ko")
         for device, number in numbers.items():
-            call = "/sys/module/group_probe/parameters/device"
-            answer = running.sh(f"echo 0000:{device} > {call}; cat {call}")
+            answer = ask(running, device)
             assert answer == f"0 {number}\n", f"{device}: {number}, {answer}"
 
 
@@ -145,10 +130,7 @@ def hot_added(iommu):
         group = running.groups()["03:00.0"]
         device = running.sh("ls /sys/bus/pci/devices/0000:03:00.0/vfio-dev")
         for what, name in ("group", group), ("device", device.strip()):
-            running.sh(f"vfio-claim hold {what} {name} > /tmp/owner 2>&1 &")
-            running.wait(lambda: running.run(f"grep -q '^{name} 0$' "
-                                             "/tmp/owner")[0] == 0,
-                         f"an owner of {what} {name}")
+            own(running, what, name)
             running.device_add("virtio-rng-pci", id="late", bus="dn4",
                                addr="0.0")
             running.wait(lambda: running.groups().get(late) is not None,
@@ -159,8 +141,7 @@ def hot_added(iommu):
             assert status and not driver(running, late), \
                 f"{what} {name} has an owner, {late} {driver(running, late)}"
             # Nothing but the owner kept the driver from it.
-            running.sh("killall vfio-claim")
-            running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
+            end_owner(running)
             running.sh(f"echo 0000:{late} > /sys/bus/pci/drivers_probe")
             assert driver(running, late) == "virtio-pci"
             running.device_del("late")
