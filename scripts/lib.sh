@@ -53,6 +53,21 @@ fetch() {
 	say "got Debian's $package $(cat "$dir/version")"
 }
 
+# base_tree DIR: a work tree of build/linux at the tag base, if it is not there.
+base_tree() {
+	[ ! -e "$1/Makefile" ] || return 0
+	git -C "$build/linux" worktree prune
+	"$top/scripts/step" "$build/logs/worktree.log" 1 "unpacking base" \
+		git -C "$build/linux" worktree add -q --detach "$1" base
+}
+
+# Two builds at a time take longer than one after the other, and a machine may
+# hold several clones: one build a machine, from here to the script's end.
+lock_build() {
+	exec 9>"${TMPDIR:-/tmp}/kbuild.lock"
+	flock -n 9 || { say "waiting for another kernel build"; flock 9; }
+}
+
 # The content of patches/, as one checksum.
 patches_sum() {
 	find "$top/patches" -name '[0-9]*.patch' ! -name '0000-*' \

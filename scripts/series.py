@@ -94,7 +94,7 @@ def new_messages(what, before, after):
 
 
 class BuildLock:
-    """One kernel build a machine, see scripts/kernel.
+    """One kernel build a machine, see lock_build in lib.sh.
 
     Kept for some minutes once it is had: short builds would wait for long ones
     all the time.
