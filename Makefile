@@ -1,6 +1,6 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
-.PHONY: help setup tree export kernel debug stock kunit arm64 guest run shell \
+.PHONY: help setup tree export kernel debug stock arm64 guest run shell \
 	test check bench mutants deb clean
 
 help:            ## list the verbs
@@ -24,10 +24,6 @@ debug: tree      ## build it once more with configs/debug.config, into build/deb
 stock: tree      ## build the same without the series into build/stock
 	@scripts/kernel stock
 
-kunit: tree      ## build the kernels of the KUnit suite, with the series and without
-	@scripts/kernel kunit
-	@scripts/kernel kunit-stock
-
 deb: tree        ## build Debian packages of it: CONFIG= LOCALMOD=1, see scripts/deb
 	@scripts/deb
 
@@ -44,7 +40,7 @@ run: guest       ## boot the demo machine, print its IOMMU groups
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE=
 	@scripts/shell
 
-test: stock guest debug kunit arm64 ## run the tests, or with T=pattern those whose name matches
+test: stock guest debug arm64 ## run the tests, or with T=pattern those whose name matches
 	@scripts/test
 
 check: tree      ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
