@@ -1,7 +1,7 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
-.PHONY: help setup tree export kernel debug stock arm64 guest run shell \
-	test check bench mutants deb clean
+.PHONY: help setup tree export kernel debug stock arm64 guest userspace run \
+	shell test check bench mutants deb clean
 
 help:            ## list the verbs
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -34,13 +34,16 @@ arm64: tree      ## build it for arm64 into build/arm64, and what runs inside
 guest: kernel    ## make what runs inside the machines
 	@scripts/guest-files
 
+userspace: guest ## get Debian's own programs for a guest
+	@scripts/userspace
+
 run: guest       ## boot the demo machine, print its IOMMU groups
 	@scripts/run
 
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE=
 	@scripts/shell
 
-test: stock guest debug arm64 ## run the tests, or with T=pattern those whose name matches
+test: stock userspace debug arm64 ## run the tests, or with T=pattern those whose name matches
 	@scripts/test
 
 check: tree      ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)

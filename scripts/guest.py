@@ -75,7 +75,8 @@ class GuestError(Exception):
 
 class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
-                 log=None, console=False, icount=False, more=(), tables=True):
+                 log=None, console=False, icount=False, more=(), tables=True,
+                 userspace=False):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
         iommu   'smmu' is a machine of its own, arm64's, as is its kernel
@@ -86,6 +87,7 @@ class Guest:
         console our own standard input and output are the guest's first serial
                 port; the log is kept as well
         icount  the guest's clock counts instructions, a nanosecond each
+        userspace   with Debian's own programs, and the memory that they take
         """
         self.machine = machine.load(name)
         self.iommu = iommu
@@ -94,6 +96,9 @@ class Guest:
             arch, files = "arm64", "guest-arm64"
             if kernel == "patched":
                 kernel = "arm64"
+        memory = "512"
+        if userspace:
+            files, memory = "userspace", "1024"
         self.console = "/dev/" + SERIAL[arch]
         slug = "-".join(filter(None, [
             log or name, iommu, re.sub(r"[^A-Za-z0-9]+", "-", cmdline),
