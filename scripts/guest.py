@@ -120,7 +120,7 @@ class Guest:
             # One host thread for both of its CPUs, as that takes no longer:
             # with two, one boot in a hundred hung.
             *QEMU[arch], "-accel", "tcg,thread=single",
-            "-m", "512", "-smp", "2", "-nodefaults", "-display", "none",
+            "-m", memory, "-smp", "2", "-nodefaults", "-display", "none",
             "-no-user-config", "-no-reboot",
             "-chardev", serial,
             "-chardev", f"socket,id=agent,fd={agent.fileno()}",
@@ -137,6 +137,10 @@ class Guest:
         # does not answer in time.
         options = (f"console={SERIAL[arch]} panic=-1 no_timer_check "
                    "rcupdate.rcu_cpu_stall_suppress=1 ")
+        if kernel == "debug":
+            # What is slow there: to note who allocated what, which KASAN notes
+            # as well, and to interpret ACPI's routing of INTx.
+            options += "slab_debug=FZP acpi=noirq "
         options += "quiet" if console else f"earlyprintk={SERIAL[arch]}"
         command += [
             "-kernel", str(KERNELS.get(kernel, kernel)),
