@@ -43,7 +43,7 @@ run: guest       ## boot the demo machine, print its IOMMU groups
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE=
 	@scripts/shell
 
-test: stock userspace debug arm64 ## run the tests, or with T=pattern those whose name matches
+test: stock debug userspace arm64 ## run the tests, or with T=pattern those whose name matches
 	@scripts/test
 
 check: tree      ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)

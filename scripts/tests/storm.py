@@ -1,0 +1,206 @@
+"""Devices that come and go in storms, while others read and ask.
+
+The machine is machines/sriov, with three kinds of devices below ports of bus 0,
+which sysfs removes and finds again, and below ports of a second root bus, which
+QEMU leaves to native hotplug where bus 0 has ACPI's.
+"""
+import re
+
+import figures
+import guest
+import machine
+from proof import KERNEL, VENDORS, members, numbered_by_requester_id
+from tests.debug import no_leaks
+
+KINDS = {
+    "endpoint": ["edu,bus={port},addr=0.0"],
+    "functions": ["pci-testdev,bus={port},addr=0.0,multifunction=on",
+                  "pci-testdev,bus={port},addr=0.1",
+                  "edu,bus={port},addr=0.2"],
+    "switch": ["x3130-upstream,id={port}up,bus={port},addr=0.0",
+               "xio3130-downstream,id={port}dn0,bus={port}up,addr=0.0,"
+               "hotplug=off,chassis={slot},slot=1",
+               "xio3130-downstream,id={port}dn1,bus={port}up,addr=1.0,"
+               "hotplug=off,chassis={slot},slot=2",
+               "edu,bus={port}dn0,addr=0.0",
+               "edu,bus={port}dn1,addr=0.0"],
+}
+
+# Slot: what is below, and the number of the bus there. QEMU cannot hot-add a
+# Downstream Port. But where the slot's power is always on, a switch stays in it
+# that the kernel has taken out by native hotplug and will take in again.
+SYSFS = {4: ("endpoint", "02"), 5: ("functions", "03"), 6: ("switch", "04")}
+POWER = {10: ("endpoint", "41"), 11: ("functions", "42"), 12: ("switch", "43")}
+# And for what QEMU adds while it runs, this many functions.
+CARDS = {13: (1, "47"), 14: (3, "48")}
+
+# How often: by sysfs, by power, the cards, SR-IOV on and off. Those that cost
+# least most often, 1,000 for the two vendors.
+CYCLES = ({"endpoint": 200, "functions": 100, "switch": 50},
+          {"endpoint": 60, "functions": 40, "switch": 30}, 12, 15)
+# On the debug kernel, and without native hotplug: in 6.12's pciehp_pci.c, which
+# the series does not touch, each hot-add takes reset_lock once before and once
+# after pci_rescan_remove_lock, and lockdep reports that.
+FEW = ({"endpoint": 4, "functions": 3, "switch": 3}, {}, 0, 2)
+
+READERS = 2
+
+
+def port(slot, bus, options=""):
+    return (f"pcie-root-port,id=port{slot},bus={bus},addr={slot:x}.0,"
+            f"chassis={slot},slot={slot}{options}")
+
+
+def filled(slots, bus, options=""):
+    """Ports, and what is below them."""
+    found = []
+    for slot, (kind, _) in slots.items():
+        found.append(port(slot, bus, options))
+        found += [device.format(port=f"port{slot}", slot=slot)
+                  for device in KINDS[kind]]
+    return found
+
+
+def devices(native):
+    """What the machine has, beside that of its file."""
+    if not native:
+        return filled(SYSFS, "pcie.0")
+    return [*filled(SYSFS, "pcie.0"),
+            "pxb-pcie,id=pxb0,bus=pcie.0,addr=8.0,bus_nr=64",
+            *filled(POWER, "pxb0", ",power_controller_present=off"),
+            *(port(slot, "pxb0") for slot in CARDS)]
+
+
+def begin(running, name, times, commands):
+    """Starts a loop of shell commands; each of them has to succeed."""
+    running.sh(f"loop() {{ for i in $(seq {times}); do "
+               f"{' && '.join(commands)} || return; done; }}; "
+               "cd /sys/bus/pci/devices; { loop && echo done || "
+               "echo failed in cycle $i; } "
+               f"> /tmp/loop.{name} 2>&1 &")
+
+
+def begin_cycles(running, name, times, bus, remove, add):
+    """A loop of cycles, which see that what is on the bus goes and comes."""
+    first = f"0000:{bus}:00.0"
+    begin(running, name, times,
+          [*remove, f"[ ! -e {first} ]", add, f"[ -e {first} ]"])
+
+
+def begin_loops(running, sysfs, power, toggles):
+    for kind, bus in SYSFS.values():
+        functions = range(3 if kind == "functions" else 1)
+        begin_cycles(running, f"sysfs-{kind}", sysfs[kind], bus,
+                     [f"echo 1 > 0000:{bus}:00.{function}/remove"
+                      for function in functions],
+                     f"echo 1 > /sys/class/pci_bus/0000:{bus}/rescan")
+    for slot, (kind, bus) in POWER.items():
+        if kind in power:
+            switch = f"/sys/bus/pci/slots/{slot}/power"
+            begin_cycles(running, f"power-{kind}", power[kind], bus,
+                         [f"echo 0 > {switch}"], f"echo 1 > {switch}")
+    begin(running, "sriov", toggles,
+          [f"echo {number} > 0000:01:00.0/sriov_numvfs && "
+           f"[ {'!' if number == 0 else ''} -e 0000:01:00.1 ]"
+           for number in (0, 4)])
+
+
+def add_cards(running):
+    for slot, (functions, bus) in CARDS.items():
+        # Function 0 comes last: its arrival is what the guest is told.
+        for function in reversed(range(functions)):
+            running.device_add("edu", id=f"card{slot}.{function}",
+                               bus=f"port{slot}", addr=f"0.{function}",
+                               multifunction=functions > 1)
+    for functions, bus in CARDS.values():
+        running.wait(lambda: running.run(
+            f"[ -e /sys/bus/pci/devices/0000:{bus}:00.{functions - 1}/"
+            "iommu_group/id ]")[0] == 0, f"cards on bus {bus}", timeout=60)
+
+
+def remove_cards(running, by_button):
+    """By the button of the slot, which blinks for 5 s, or by its power."""
+    if by_button:
+        for slot in CARDS:
+            running.device_del(f"card{slot}.0")
+    else:
+        running.sh("cd /sys/bus/pci/slots; "
+                   + " ".join(f"echo 0 > {slot}/power &" for slot in CARDS)
+                   + " wait", timeout=60)
+    for _, bus in CARDS.values():
+        running.wait(lambda: running.run(
+            f"[ -e /sys/bus/pci/devices/0000:{bus}:00.0 ]")[0],
+            f"what is on bus {bus} to go", timeout=60)
+    running.wait(lambda: not any(
+        child["name"].startswith("card") for child
+        in running.qmp("qom-list", path="/machine/peripheral")),
+        "QEMU to take the cards out", timeout=60)
+
+
+def state(running):
+    return running.groups(), members(running), running.reasons()
+
+
+def storm(iommu, kernel, sysfs, power, cards, toggles):
+    with guest.Guest("sriov", iommu, kernel=kernel, log="storm",
+                     more=devices(native=cards)) as running:
+        # Much is printed in a storm, and the serial port is slow.
+        running.sh("dmesg -n 5")
+        if cards:
+            add_cards(running)
+        before = state(running)
+        groups = {device: number for device, number in before[0].items()
+                  if number is not None}
+        numbered_by_requester_id(groups)
+        names = ",".join(f"{machine.full(device)}={number}"
+                         for device, number in groups.items())
+        module = "group_threads" + ("-debug" if kernel == "debug" else "")
+        running.sh(f"insmod /{module}.ko devices={names}")
+        for reader in range(READERS):
+            running.sh(f"group-readers > /tmp/reader.{reader} 2>&1 &")
+
+        begin_loops(running, sysfs, power, toggles)
+        for nth in range(cards):
+            remove_cards(running, by_button=nth == 0)
+            add_cards(running)
+        running.wait(lambda: running.run(
+            "cd /tmp; for loop in loop.*; do [ -s $loop ] || exit 1; done")[0]
+            == 0, "the loops to end", timeout=300)
+        ends = running.sh("cd /tmp; grep -v '^done$' loop.*; true")
+        assert not ends, ends
+
+        running.sh("killall group-readers")
+        running.wait(lambda: running.run("pidof group-readers")[0],
+                     "the readers to end")
+        for reader in range(READERS):
+            said = running.read(f"/tmp/reader.{reader}")
+            found = re.fullmatch(r"(\d+) read, (\d+) absent, 0 wrong\n", said)
+            assert found and int(found[1]) > 1000 and int(found[2]) > 10, \
+                said[-2000:]
+            figures.add("reads of groups while devices come and go",
+                        int(found[1]) + int(found[2]))
+        running.sh("rmmod group_threads")
+        said = running.sh("dmesg | grep 'group_threads: .*wrong'")
+        counts = re.search(r"(\d+) right, (\d+) none, (\d+) gone, 0 wrong, "
+                           r"regrouped (\d+) times$", said)
+        assert counts and int(counts[1]) > 1000 and int(counts[3]) > 10 \
+            and int(counts[4]) > 100, said
+
+        for was, now in zip(before, state(running)):
+            assert was == now, f"at first {was}\nand now {now}"
+        if kernel == "debug":
+            no_leaks(running)
+        figures.add("cycles of hot-add and hot-remove",
+                    sum(sysfs.values()) + sum(power.values())
+                    + cards * len(CARDS))
+        figures.add("calls of iommu_device_group() by a module",
+                    int(counts[1]) + int(counts[2]))
+
+
+def cases():
+    for iommu in VENDORS:
+        yield (f"{iommu}: groups and their numbers outlive storms of devices, "
+               "and are right for all who read and ask meanwhile",
+               storm, iommu, KERNEL, *CYCLES)
+        yield (f"{iommu}, debug: the same, nothing leaks, and nothing is "
+               "reported", storm, iommu, "debug", *FEW)
