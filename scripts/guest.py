@@ -160,7 +160,7 @@ class Guest:
                 self.sh(BIND_ALL)
             for line in self.machine.guest:
                 self.sh(line)
-            self._line(self.monitor, 10, "greet")
+            self._line(self.monitor, 60, "greet")
             self.qmp("qmp_capabilities")
         except BaseException:
             self.kill()
@@ -189,14 +189,14 @@ class Guest:
         if kind is None:
             self.check_log()
 
-    def sh(self, command, timeout=30):
+    def sh(self, command, timeout=120):
         """What a shell command in the guest prints; it must succeed."""
         status, output = self.run(command, timeout)
         if status:
             self._fail(f"'{command}' gives {status}: {output.strip()}")
         return output
 
-    def run(self, command, timeout=30):
+    def run(self, command, timeout=120):
         """Exit status and output (both streams) of a shell command.
 
         Without a timeout (None) it waits for as long as the guest lives.
@@ -240,7 +240,7 @@ class Guest:
         self.monitor.sendall(json.dumps(
             {"execute": command, "arguments": arguments}).encode())
         while True:
-            answer = json.loads(self._line(self.monitor, 10, command))
+            answer = json.loads(self._line(self.monitor, 60, command))
             if "error" in answer:
                 self._fail(f"QEMU's {command}: {answer['error']['desc']}")
             if "return" in answer:
@@ -252,7 +252,7 @@ class Guest:
     def device_del(self, name):
         self.qmp("device_del", id=name)
 
-    def wait(self, condition, what, timeout=20):
+    def wait(self, condition, what, timeout=60):
         """Waits for condition() to hold."""
         end = time.monotonic() + timeout
         while not condition():

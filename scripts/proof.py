@@ -11,6 +11,9 @@ VENDORS = ("intel", "amd")
 IOMMUS = ("intel", "amd", "virtio")
 PLAIN = ""
 GROUP_MF = "iommu=group_mf"
+# Old enough for kmemleak, and twice: it tells what both scans found.
+LEAKS = ("sleep 6; cd /sys/kernel/debug; echo scan > kmemleak; "
+         "echo scan > kmemleak; cat kmemleak")
 
 _lock = threading.Lock()
 _locks = {}
@@ -169,6 +172,11 @@ def own(running, what, name):
 def end_owner(running):
     running.sh("killall vfio-claim")
     running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
+
+
+def no_leaks(running):
+    leaks = running.sh(LEAKS, timeout=120)
+    assert not leaks, f"kmemleak: {leaks[:2000]}"
 
 
 def show(groups):

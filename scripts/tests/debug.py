@@ -8,20 +8,12 @@ import re
 import figures
 import guest
 import machine
-from proof import IOMMUS, VENDORS, partition, same_groups
+from proof import IOMMUS, VENDORS, no_leaks, partition, same_groups
 
-# Old enough for kmemleak, and twice: it tells what both scans found.
-LEAKS = ("sleep 6; cd /sys/kernel/debug; echo scan > kmemleak; "
-         "echo scan > kmemleak; cat kmemleak")
 FAULTS = 400
 # Others may complain of the same, but this says that there is no group.
 ERROR = re.compile(r"^<3>.*: Failed to add to (an )?iommu group\b",
                    re.MULTILINE)
-
-
-def no_leaks(running):
-    leaks = running.sh(LEAKS, timeout=120)
-    assert not leaks, f"kmemleak: {leaks[:2000]}"
 
 
 def as_described(name, iommu):

@@ -9,8 +9,8 @@ import re
 import figures
 import guest
 import machine
-from proof import KERNEL, VENDORS, members, numbered_by_requester_id
-from tests.debug import no_leaks
+from proof import (KERNEL, VENDORS, members, no_leaks,
+                   numbered_by_requester_id)
 
 KINDS = {
     "endpoint": ["edu,bus={port},addr=0.0"],
