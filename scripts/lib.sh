@@ -25,6 +25,13 @@ as_root() {
 	fi
 }
 
+# apt_knows WHY PACKAGE...: brings apt's lists up to date if they lack one of them.
+apt_knows() {
+	local why=$1
+	shift
+	apt-cache show "$@" >/dev/null 2>&1 || as_root "$why" apt-get -q update
+}
+
 # fetch PACKAGE DIR [ARCH]: unpacks a Debian package into DIR, without installing
 # it. Says what it got in DIR/version.
 fetch() {
@@ -40,8 +47,7 @@ fetch() {
 			-o "Dir::Cache=$state")
 		"${apt[@]}" update || die "cannot get Debian's list of $3 packages"
 	else
-		apt-cache show "$package" >/dev/null 2>&1 ||
-			as_root "to find Debian's $package" apt-get -q update
+		apt_knows "to find Debian's $package" "$package"
 	fi
 	rm -rf "$dir"
 	mkdir -p "$dir"

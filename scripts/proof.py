@@ -169,9 +169,11 @@ def own(running, what, name):
                  f"an owner of {what} {name}")
 
 
-def end_owner(running):
-    running.sh("killall vfio-claim")
-    running.wait(lambda: running.run("pidof vfio-claim")[0], "its end")
+def end(running, program):
+    """Ends what runs beside the test, and waits until it is gone."""
+    running.sh(f"killall {program}")
+    running.wait(lambda: running.run(f"pidof {program}")[0],
+                 f"{program} to end")
 
 
 def no_leaks(running):

@@ -9,7 +9,7 @@ import re
 import figures
 import guest
 import machine
-from proof import (KERNEL, VENDORS, members, no_leaks,
+from proof import (KERNEL, VENDORS, end, members, no_leaks,
                    numbered_by_requester_id)
 
 KINDS = {
@@ -115,7 +115,7 @@ def add_cards(running):
     for functions, bus in CARDS.values():
         running.wait(lambda: running.run(
             f"[ -e /sys/bus/pci/devices/0000:{bus}:00.{functions - 1}/"
-            "iommu_group/id ]")[0] == 0, f"cards on bus {bus}", timeout=60)
+            "iommu_group/id ]")[0] == 0, f"cards on bus {bus}")
 
 
 def remove_cards(running, by_button):
@@ -130,11 +130,11 @@ def remove_cards(running, by_button):
     for _, bus in CARDS.values():
         running.wait(lambda: running.run(
             f"[ -e /sys/bus/pci/devices/0000:{bus}:00.0 ]")[0],
-            f"what is on bus {bus} to go", timeout=60)
+            f"what is on bus {bus} to go")
     running.wait(lambda: not any(
         child["name"].startswith("card") for child
         in running.qmp("qom-list", path="/machine/peripheral")),
-        "QEMU to take the cards out", timeout=60)
+        "QEMU to take the cards out")
 
 
 def state(running):
@@ -169,9 +169,7 @@ def storm(iommu, kernel, sysfs, power, cards, toggles):
         ends = running.sh("cd /tmp; grep -v '^done$' loop.*; true")
         assert not ends, ends
 
-        running.sh("killall group-readers")
-        running.wait(lambda: running.run("pidof group-readers")[0],
-                     "the readers to end")
+        end(running, "group-readers")
         for reader in range(READERS):
             said = running.read(f"/tmp/reader.{reader}")
             found = re.fullmatch(r"(\d+) read, (\d+) absent, 0 wrong\n", said)

@@ -1,6 +1,6 @@
 """Devices that arrive late and tie groups together, or bring a whole switch."""
 import guest
-from proof import KERNEL, VENDORS, bind, end_owner, ids, own, partition, \
+from proof import KERNEL, VENDORS, bind, end, ids, own, partition, \
     same_groups
 
 EPERM = "1"
@@ -60,7 +60,7 @@ def used_groups_are_refused():
         assert running.run("pidof vfio-claim")[0] == 0
         bind(running, "01:00.0")
         assert claims(running, "group", "40") == [EPERM]
-        end_owner(running)
+        end(running, "vfio-claim")
         assert claims(running, "group", "48 40") == [EPERM, EPERM]
         assert claims(running, "device", "vfio0 vfio1 vfio2") == [EPERM] * 3
         # Nor are they said to be viable.

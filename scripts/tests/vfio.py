@@ -7,7 +7,7 @@ import re
 
 import guest
 from proof import GROUP_MF, KERNEL, VENDORS, Skip, ask, bind, driver, \
-    end_owner, own
+    end, own
 
 # For machines/switch. Two functions without ACS, one of them for the host's
 # virtio-pci; on bus 0, the only one that QEMU 7.2's amd-iommu translates.
@@ -141,7 +141,7 @@ def hot_added(iommu):
             assert status and not driver(running, late), \
                 f"{what} {name} has an owner, {late} {driver(running, late)}"
             # Nothing but the owner kept the driver from it.
-            end_owner(running)
+            end(running, "vfio-claim")
             running.sh(f"echo 0000:{late} > /sys/bus/pci/drivers_probe")
             assert driver(running, late) == "virtio-pci"
             running.device_del("late")
