@@ -22,9 +22,10 @@ import machine
 
 TOP = machine.TOP
 BUILD = TOP / "build"
-KERNELS = {name: BUILD / name / "arch/x86/boot/bzImage"
-           for name in ("patched", "stock", "debug")}
-KERNELS["arm64"] = BUILD / "arm64/arch/arm64/boot/Image"
+OUT = {"patched": BUILD / "patched", "stock": BUILD / "base/stock",
+       "debug": BUILD / "debug", "arm64": BUILD / "arm64"}
+KERNELS = {name: out / "arch/x86/boot/bzImage" for name, out in OUT.items()}
+KERNELS["arm64"] = OUT["arm64"] / "arch/arm64/boot/Image"
 
 # QEMU and what it says of the machine, by its architecture. Arm's has but one
 # serial port. There the kernel numbers the buses itself, and leaves numbers free

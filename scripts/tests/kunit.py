@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import figures
-from guest import BUILD, TOP, TROUBLE
+from guest import OUT, TOP, TROUBLE
 from proof import KERNEL, Skip
 
 AT_LEAST = {"topologies": 2000, "inputs": 500, "calls": 1000}
@@ -31,7 +31,7 @@ def passes(kernel, *summaries):
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout[-6000:]
-    log = (BUILD / kernel / "test.log").read_text(errors="replace")
+    log = (OUT[kernel] / "test.log").read_text(errors="replace")
     trouble = TROUBLE.search(log)
     assert not trouble, log[trouble.start() - 500:trouble.start() + 3000]
     for summary in summaries:
