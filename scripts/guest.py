@@ -9,6 +9,7 @@ is raised has the last lines of its log. So does a guest whose kernel printed a
 warning, when the `with` ends.
 """
 import base64
+import functools
 import json
 import pathlib
 import re
@@ -74,10 +75,18 @@ class GuestError(Exception):
     """The guest did not do what it was asked."""
 
 
+@functools.cache
+def firmware_table(name, iommu, table):
+    """What QEMU's firmware gives a machine's kernel, read in a guest."""
+    with Guest(name, iommu, log=f"{name}-{table}", tables=False) as running:
+        return base64.b64decode(
+            running.sh(f"base64 /sys/firmware/acpi/tables/{table}"))
+
+
 class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
                  log=None, console=False, icount=False, more=(), tables=True,
-                 userspace=False):
+                 userspace=False, acpi_hotplug=True):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
         iommu   'smmu' is a machine of its own, arm64's, as is its kernel
@@ -89,6 +98,8 @@ class Guest:
                 port; the log is kept as well
         icount  the guest's clock counts instructions, a nanosecond each
         userspace   with Debian's own programs, and the memory that they take
+        acpi_hotplug    else the ports of bus 0 have native hotplug as well, and
+                the kernel has much less ACPI code to interpret
         """
         self.machine = machine.load(name)
         self.iommu = iommu
@@ -108,7 +119,7 @@ class Guest:
         self.logfile.parent.mkdir(parents=True, exist_ok=True)
         initramfs = BUILD / files / "initramfs.cpio"
         if tables and iommu in self.machine.tables:
-            initramfs = self._with_tables(initramfs, kernel)
+            initramfs = self._with_table(initramfs)
         self.agent, agent = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
         self.received = {self.agent: b"", self.monitor: b""}
@@ -128,6 +139,9 @@ class Guest:
             "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
             "-mon", "chardev=monitor,mode=control",
             *IOMMU[iommu]]
+        if not acpi_hotplug:
+            command += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-"
+                        "support=off"]
         if icount:
             command += ["-icount", "shift=0,sleep=off"]
         for device in [*self.machine.devices, *more]:
@@ -167,15 +181,12 @@ class Guest:
             self.kill()
             raise
 
-    def _with_tables(self, initramfs, kernel):
+    def _with_table(self, initramfs):
         """The initramfs with a changed copy of the IOMMU's firmware table."""
         table, change = {"amd": ("IVRS", acpi.ivrs_aliases),
                          "intel": ("DMAR", acpi.dmar_without)}[self.iommu]
-        with Guest(self.machine.name, self.iommu, kernel=kernel,
-                   log=self.logfile.stem + "-table", tables=False) as plain:
-            original = base64.b64decode(
-                plain.sh(f"base64 /sys/firmware/acpi/tables/{table}"))
-        changed = change(original, self.machine.tables[self.iommu])
+        changed = change(firmware_table(self.machine.name, self.iommu, table),
+                         self.machine.tables[self.iommu])
         self.scratch = tempfile.TemporaryDirectory()
         path = pathlib.Path(self.scratch.name, "initramfs.cpio")
         path.write_bytes(acpi.initramfs(table, changed)

@@ -68,7 +68,8 @@ def refused_then_owned(running, device, host, skipped):
 
 def by_topology(iommu, kernel):
     with guest.Guest("switch", iommu, kernel=kernel, log="vfio",
-                     more=FUNCTIONS + PORTS) as running:
+                     more=FUNCTIONS + PORTS,
+                     acpi_hotplug=kernel != "debug") as running:
         refused_then_owned(running, "00:05.0", "00:05.1", NO_RESET)
         bind(running, "03:00.0 04:00.0")
         refused_then_owned(running, "06:00.0", "05:00.0", NO_DMA)
