@@ -9,6 +9,7 @@ is raised has the last lines of its log. So does a guest whose kernel printed a
 warning, when the `with` ends.
 """
 import base64
+import collections
 import functools
 import json
 import pathlib
@@ -16,6 +17,7 @@ import re
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import acpi
@@ -71,8 +73,22 @@ TROUBLE = re.compile(
     r"unreferenced object")
 
 
+_lock = threading.Lock()
+_logs = collections.Counter()
+
+
 class GuestError(Exception):
     """The guest did not do what it was asked."""
+
+
+def logfile(*words):
+    """A log for one guest and no other that this program boots."""
+    name = "-".join(filter(None, words))[:100]
+    with _lock:
+        _logs[name] += 1
+        if _logs[name] > 1:
+            name += f"-{_logs[name]}"
+    return BUILD / "logs" / f"{name}.log"
 
 
 @functools.cache
@@ -112,10 +128,9 @@ class Guest:
         if userspace:
             files, memory = "userspace", "1024"
         self.console = "/dev/" + SERIAL[arch]
-        slug = "-".join(filter(None, [
+        self.logfile = logfile(
             log or name, iommu, re.sub(r"[^A-Za-z0-9]+", "-", cmdline),
-            pathlib.Path(kernel).name if kernel != "patched" else ""]))
-        self.logfile = BUILD / "logs" / f"{slug[:100]}.log"
+            pathlib.Path(kernel).name if kernel != "patched" else "")
         self.logfile.parent.mkdir(parents=True, exist_ok=True)
         initramfs = BUILD / files / "initramfs.cpio"
         if tables and iommu in self.machine.tables:
