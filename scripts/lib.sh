@@ -59,9 +59,12 @@ fetch() {
 	say "got Debian's $package $(cat "$dir/version")"
 }
 
-# base_tree DIR: a work tree of build/linux at the tag base, if it is not there.
+# base_tree DIR: a work tree of build/linux at the tag base, if it is not there, or
+# belongs to a build/linux that was made anew since.
 base_tree() {
-	[ ! -e "$1/Makefile" ] || return 0
+	[ "$(git -C "$1" rev-parse --show-toplevel 2>/dev/null)" != "$1" ] ||
+		return 0
+	rm -rf "$1"
 	git -C "$build/linux" worktree prune
 	"$top/scripts/step" "$build/logs/worktree.log" 1 "unpacking base" \
 		git -C "$build/linux" worktree add -q --detach "$1" base
@@ -70,7 +73,9 @@ base_tree() {
 # Two builds at a time take longer than one after the other, and a machine may
 # hold several clones: one build a machine, from here to the script's end.
 lock_build() {
-	exec 9>"${TMPDIR:-/tmp}/kbuild.lock"
+	local lock=${TMPDIR:-/tmp}/kbuild.lock
+	[ -e "$lock" ] || : >"$lock"
+	exec 9<"$lock"	# somebody else's may be locked, but not written
 	flock -n 9 || { say "waiting for another kernel build"; flock 9; }
 }
 

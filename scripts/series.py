@@ -3,12 +3,14 @@
 What is checked is what make tree made of patches/, or the branch or commit that
 the variable SERIES names, in build/linux.
 """
+import collections
 import contextlib
 import fcntl
 import hashlib
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,16 +62,26 @@ def name(commit):
     return git("show", "-s", "--format=%h %s", commit).strip()
 
 
+def work_tree(path, commit):
+    """The commit in a work tree of build/linux.
+
+    One that belongs to a build/linux that was made anew since is made anew.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if run("git", "rev-parse", "--show-toplevel", cwd=path)[1] != f"{path}\n":
+        shutil.rmtree(path)
+        git("worktree", "prune")
+        git("worktree", "add", "-q", "--detach", str(path), commit)
+    git("checkout", "-q", "--detach", "-f", commit, cwd=path)
+
+
 def checkout(commit):
     """One program at a time has the tree."""
     STATE.mkdir(parents=True, exist_ok=True)
     if not in_use:
         in_use.append((STATE / "lock").open("w"))
         fcntl.flock(in_use[0], fcntl.LOCK_EX)
-    if not (TREE / "Makefile").exists():
-        git("worktree", "prune")
-        git("worktree", "add", "-q", "--detach", str(TREE), commit)
-    git("checkout", "-q", "--detach", "-f", commit, cwd=TREE)
+    work_tree(TREE, commit)
 
 
 def touched(first, last, *suffixes):
@@ -80,16 +92,28 @@ def touched(first, last, *suffixes):
 
 
 def messages(output):
-    """What tools complain of, without where exactly."""
-    return {PLACE.sub("", re.sub(rf"({TREE}|\.\./{TREE.name})/", "", line)).strip()
-            for line in output.splitlines() if MESSAGE.search(line)}
+    """What tools complain of, without where exactly, and how often.
+
+    Of a header it counts once: every file that includes it says so again.
+    """
+    found = collections.Counter(
+        PLACE.sub("", re.sub(rf"({TREE}|\.\./{TREE.name})/", "", line)).strip()
+        for line in output.splitlines() if MESSAGE.search(line))
+    for line in found:
+        if re.match(r"[^:]+\.h:", line):
+            found[line] = 1
+    return found
 
 
 def new_messages(what, before, after):
-    """Says what is complained of and was not before. True where there is none."""
-    new = sorted(after - before)
-    for line in new:
-        say(f"NEW, {what}: {line}")
+    """Says what is complained of and was not before, or not as often.
+
+    True where there is none.
+    """
+    new = sorted((collections.Counter(after)
+                  - collections.Counter(before)).items())
+    for line, count in new:
+        say(f"NEW, {what}: {line}" + (f" ({count} more)" if count > 1 else ""))
     return not new
 
 
@@ -107,7 +131,10 @@ class BuildLock:
     def __enter__(self):
         if not self.file:
             path = pathlib.Path(tempfile.gettempdir()) / "kbuild.lock"
-            self.file = path.open("w")
+            if not path.exists():
+                path.touch()
+            # Somebody else's may be locked, but not written.
+            self.file = path.open()
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -158,7 +185,6 @@ class Build:
     def configure(self):
         self.out.mkdir(parents=True, exist_ok=True)
         config = self.out / ".config"
-        before = config.read_text() if config.exists() else ""
         status = self.make("-s", self.target, lock=contextlib.nullcontext())[0]
         with config.open("a") as file:
             for fragment in self.fragments:
@@ -172,15 +198,17 @@ class Build:
             if (f"\nCONFIG_{symbol}=" in now) != wanted:
                 sys.exit(f"{self.out.name}: CONFIG_{symbol} is not "
                          + ("set" if wanted else "off"))
-        return now != before
 
     def key(self, *things):
         """What tells one result from another."""
         digest = hashlib.sha256()
         for thing in (*self.command, *things, self.on, self.off,
-                      *(file.read_text() for file in self.fragments)):
+                      *(file.read_text() for file in self.fragments),
+                      *(pathlib.Path(file).read_text()
+                        for file in (__file__, sys.argv[0])),
+                      *(run(tool, "--version", cwd=TOP)[1]
+                        for tool in (self.compiler, "sparse", "spatch"))):
             digest.update(repr(thing).encode())
-        digest.update(run(self.compiler, "--version", cwd=TOP)[1].encode())
         return digest.hexdigest()[:24]
 
     def forget(self, targets):
