@@ -45,7 +45,6 @@ class Machine:
         self.guest = []
         self.tables = {}
         self.blocks = {}
-        self.about = ""
         block = None
         for number, line in enumerate(path.read_text().splitlines(), 1):
             try:
@@ -62,8 +61,6 @@ class Machine:
 
     def _line(self, line, block):
         if line.startswith("#"):
-            if not self.devices and not self.blocks:
-                self.about += line.lstrip("# ") + "\n"
             return block
         if not line:
             return block

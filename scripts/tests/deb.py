@@ -134,7 +134,7 @@ def keys_are_made():
 
 
 def wrong_is_refused(environment, reason):
-    status, said = deb(**environment)
+    status, said = deb(**{"DEB": "debwrong", **environment})
     assert status and reason in said.splitlines()[-1], f"{status}: {said}"
 
 

@@ -125,6 +125,9 @@ def number_of_an_open_group(iommu):
         bind(running, machine.short(device))
         assert "48" in running.sh("ls /dev/vfio").split()
         running.sh("sleep 1000 < /dev/vfio/48 > /dev/null 2>&1 &")
+        running.wait(lambda: running.run(
+            "readlink /proc/$(pidof sleep)/fd/0")[1] == "/dev/vfio/48\n",
+            "an owner of /dev/vfio/48")
         running.sh(f"echo 1 > /sys/bus/pci/devices/{device}/remove; "
                    "echo 1 > /sys/bus/pci/rescan")
         assert running.groups()["00:06.0"] == 48
