@@ -32,7 +32,7 @@ class Boot:
     reasons device: content of its iommu_group_reason
     log     what the kernel printed, a list of lines, the level ahead: <4> warns
 
-    And with a plain command line:
+    And with a plain command line, or on arm64 whatever it is:
 
     drivers device: its driver, None without one
     members number of a group: names of its members, as its directory has them
@@ -46,7 +46,7 @@ class Boot:
             self.groups = running.groups()
             self.ids = ids(running)
             self.reasons = running.reasons()
-            if not cmdline:
+            if not cmdline or iommu == "smmu":
                 self.drivers = drivers(running)
                 self.members = members(running)
                 self.lsiommu = {option: running.sh(f"lsiommu {option}")
