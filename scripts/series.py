@@ -6,6 +6,7 @@ the variable SERIES names, in build/linux.
 import collections
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import pathlib
@@ -117,6 +118,11 @@ def new_messages(what, before, after):
     return not new
 
 
+@functools.cache
+def version(tool):
+    return run(tool, "--version", cwd=TOP)[1]
+
+
 class BuildLock:
     """One kernel build a machine, see lock_build in lib.sh.
 
@@ -206,8 +212,7 @@ class Build:
                       *(file.read_text() for file in self.fragments),
                       *(pathlib.Path(file).read_text()
                         for file in (__file__, sys.argv[0])),
-                      *(run(tool, "--version", cwd=TOP)[1]
-                        for tool in (self.compiler, "sparse", "spatch"))):
+                      *map(version, (self.compiler, "sparse", "spatch"))):
             digest.update(repr(thing).encode())
         return digest.hexdigest()[:24]
 
