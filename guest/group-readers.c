@@ -84,8 +84,7 @@ static void check_id(const char *path, int number)
 static void check_reason(const char *device)
 {
 	static const char *const words[] = { "base", "alias ", "path ",
-					     "switch ", "function ",
-					     "group_mf ", "indirect" };
+					     "function ", "group_mf " };
 	char path[PATH_MAX], line[64];
 	size_t i;
 

@@ -3,7 +3,12 @@
  * Tries to own devices as a userspace driver does, and says how that went:
  *
  *   vfio-claim group NUMBER ...   puts the groups into one container each
- *   vfio-claim device NAME ...    binds /dev/vfio/devices/NAME to iommufd
+ *   vfio-claim device NAME ...    binds each /dev/vfio/devices/NAME to an
+ *                                 iommufd of its own
+ *
+ * One process may do both: after the word "group" or "device" come names of that
+ * kind, till the next such word. After the word "together" all that follows is
+ * put into one container, or bound to one iommufd.
  *
  * A line for each, with 0 or the errno. With "hold" as the first argument it
  * then keeps what it has got until it is killed.
@@ -12,10 +17,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+static bool together;
 
 static int open_node(const char *directory, const char *name)
 {
@@ -29,9 +37,20 @@ static int open_node(const char *directory, const char *name)
 	return fd;
 }
 
+/* A new container or iommufd, or the one that all others have */
+static int open_owner(const char *directory, const char *name, int *shared)
+{
+	if (!together)
+		return open_node(directory, name);
+	if (*shared < 0)
+		*shared = open_node(directory, name);
+	return *shared;
+}
+
 static int claim_group(const char *number)
 {
-	int container = open_node("/dev/vfio", "vfio");
+	static int shared = -1;
+	int container = open_owner("/dev/vfio", "vfio", &shared);
 	int group = open_node("/dev/vfio", number);
 
 	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
@@ -42,9 +61,10 @@ static int claim_group(const char *number)
 static int claim_device(const char *name)
 {
 	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	static int shared = -1;
 	int device = open_node("/dev/vfio/devices", name);
 
-	bind.iommufd = open_node("/dev", "iommu");
+	bind.iommufd = open_owner("/dev", "iommu", &shared);
 	if (ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
 		return errno;
 	return 0;
@@ -52,23 +72,27 @@ static int claim_device(const char *name)
 
 int main(int argc, char **argv)
 {
-	int (*claim)(const char *name);
-	int hold;
+	int (*claim)(const char *name) = NULL;
+	bool hold;
 
 	hold = argc > 1 && !strcmp(argv[1], "hold");
-	argc -= 1 + hold;
-	argv += 1 + hold;
-	if (argc > 1 && !strcmp(argv[0], "group"))
-		claim = claim_group;
-	else if (argc > 1 && !strcmp(argv[0], "device"))
-		claim = claim_device;
-	else
-		errx(2, "usage: vfio-claim [hold] group|device NAME ...");
-
+	argv += hold;
 	while (*++argv) {
-		printf("%s %d\n", *argv, claim(*argv));
-		fflush(stdout);
+		if (!strcmp(*argv, "together")) {
+			together = true;
+		} else if (!strcmp(*argv, "group")) {
+			claim = claim_group;
+		} else if (!strcmp(*argv, "device")) {
+			claim = claim_device;
+		} else if (claim) {
+			printf("%s %d\n", *argv, claim(*argv));
+			fflush(stdout);
+		} else {
+			break;
+		}
 	}
+	if (!claim)
+		errx(2, "usage: vfio-claim [hold] [together] group|device NAME ...");
 	if (hold)
 		pause();
 	return 0;

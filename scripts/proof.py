@@ -1,5 +1,6 @@
 """What the tests share: boots that several of them look at, and comparisons."""
 import os
+import re
 import threading
 
 import acpi
@@ -147,6 +148,12 @@ def ask(running, device):
                       f"cat {parameter}")
 
 
+def unbind(running, device):
+    """Takes it from its driver, and leaves it without one."""
+    running.sh(f"echo 0000:{device} > "
+               f"/sys/bus/pci/devices/0000:{device}/driver/unbind")
+
+
 def driver(running, device):
     path = f"/sys/bus/pci/devices/0000:{device}/driver"
     return running.run(f"readlink {path}")[1].strip().rpartition("/")[2]
@@ -162,11 +169,34 @@ def bind(running, devices):
         assert driver(running, device) == "vfio-pci", device
 
 
-def own(running, what, name):
-    """Lets somebody own a group or device, as vfio-claim takes it, and go on."""
-    running.sh(f"vfio-claim hold {what} {name} > /tmp/owner 2>&1 &")
-    running.wait(lambda: running.run(f"grep -q '^{name} 0$' /tmp/owner")[0] == 0,
-                 f"an owner of {what} {name}")
+def vfio_name(running, device):
+    """The file of a device in /dev/vfio/devices."""
+    return running.sh(
+        f"ls /sys/bus/pci/devices/0000:{device}/vfio-dev").strip()
+
+
+def to_own(running, way, device):
+    """What vfio-claim has to be told to own a device by way of ..."""
+    if way == "iommufd":
+        return f"device {vfio_name(running, device)}"
+    return f"group {running.groups()[device]}"
+
+
+def claims(running, words):
+    """What one process gets that tries to own these: each 0 or the errno."""
+    said = running.sh(f"vfio-claim {words}")
+    return [line.split()[1] for line in said.splitlines()]
+
+
+def own(running, words):
+    """Lets a process own what vfio-claim is told, and go on."""
+    running.sh(f"vfio-claim hold {words} > /tmp/owner 2>&1 &")
+    wanted = len([word for word in words.split()
+                  if word not in ("together", "group", "device")])
+    running.wait(lambda: len(running.read("/tmp/owner").splitlines())
+                 == wanted, f"an owner of {words}")
+    said = running.read("/tmp/owner")
+    assert all(line.endswith(" 0") for line in said.splitlines()), said
 
 
 def end(running, program):
@@ -174,6 +204,50 @@ def end(running, program):
     running.sh(f"killall {program}")
     running.wait(lambda: running.run(f"pidof {program}")[0],
                  f"{program} to end")
+
+
+def news(running):
+    """What the kernel has printed since it was asked last, without the times."""
+    return [re.sub(r"^\[ *[0-9.]+\] ", "", line)
+            for line in running.sh("dmesg -c").splitlines()]
+
+
+def kselftest(running, program, variables, skipped=frozenset(), options=""):
+    """Runs tests of selftests/vfio; of them these alone must be skipped.
+
+    variables   the devices that it is given, by the names of its variables
+    """
+    given = " ".join(f"{name}={machine.full(device)}"
+                     for name, device in variables.items())
+    status, said = running.run(f"{given} {program} {options}", timeout=120)
+    results = re.findall(r"^(ok|not ok) \d+ (\S+)(?: # (SKIP) .*)?$", said,
+                         re.MULTILINE)
+    plan = re.search(r"^1\.\.(\d+)$", said, re.MULTILINE)
+    assert plan and int(plan[1]) == len(results) > 0, said
+    assert not status and all(verdict == "ok" for verdict, _, _ in results), \
+        f"{given}:\n{said}"
+    found = {name.rpartition(".")[2] for _, name, skip in results if skip}
+    assert found == skipped, f"{given} skips {found}:\n{said}"
+    return said
+
+
+# What vfio_group skips: of a device on a root bus, of one that is not edu, and
+# of one that is alone in its group.
+NO_RESET = {"hot_reset_names_groups"}
+NO_DMA = {"dma_reaches_a_mapped_page", "dma_misses_an_unmapped_page"}
+ALONE = {"second_owner_is_refused"}
+
+
+def refused_as_shared(running, device):
+    """Every way to own it is refused, and it is not said to be viable."""
+    kselftest(running, "vfio_group", {"VFIO_GROUP_SHARED": device},
+              options="-f shared")
+
+
+def owned_as_whole(running, device, skipped=frozenset(), options="-f whole"):
+    """Both ways to own it work, and DMA gets where it should and no further."""
+    return kselftest(running, "vfio_group", {"VFIO_GROUP_WHOLE": device},
+                     skipped, options)
 
 
 def no_leaks(running):

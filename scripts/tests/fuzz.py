@@ -40,6 +40,10 @@ def wrong_word(value):
     return [] if value in ("requester", "sequential") else [value]
 
 
+def wrong_policy(value):
+    return [] if value in ("warn", "refuse") else [value]
+
+
 def wrong_tokens(value):
     return [token for token in value.split(",")
             if token.startswith("group_mf") and token != "group_mf"]
@@ -62,8 +66,8 @@ PLAIN = string.ascii_letters + string.digits + "_-+=.,:;/!?()[]{}<>@#$%^&*~ "
 OPTIONS = (
     Option("iommu.group_mf=", "iommu.group_mf: ", wrong_boolean,
            ["1", "on", "yes", "0"], ["o", "maybe", "-1", "=", "+", ","], PLAIN),
-    Option("iommu.trust_switches=", "iommu.trust_switches: ", wrong_boolean,
-           ["1", "on", "true"], ["o", "perhaps", "-", "=", "2", ";"], PLAIN),
+    Option("iommu.reach=", "iommu.reach: ", wrong_policy, ["warn", "refuse"],
+           ["wa", "ref", "Warn", ",", "0", "refused"], PLAIN),
     Option("iommu.group_ids=", "iommu.group_ids: ", wrong_word,
            ["requester", "sequential"], ["req", "seq", "Requester", ",", "1"],
            PLAIN),
@@ -71,6 +75,10 @@ OPTIONS = (
     Option("iommu=", "iommu: ", wrong_tokens, ["group_mfx", "group_mf=1"],
            [",", "group_mf2", "group_mf.", "x", "group", "group_mf-"], "g_m,=. "),
     Option("pci=group_mf=", "PCI: group_mf: ", wrong_devices,
+           ["00:04.0", "00:03.0/00.1", "pci:8086:10d3"],
+           [";", "/", ":", ".", "00:04.8", "20.0", "pci:", "1:2", "0x", "-"],
+           string.hexdigits + ":;./pci "),
+    Option("pci=assume_acs=", "PCI: assume_acs: ", wrong_devices,
            ["00:04.0", "00:03.0/00.1", "pci:8086:10d3"],
            [";", "/", ":", ".", "00:04.8", "20.0", "pci:", "1:2", "0x", "-"],
            string.hexdigits + ":;./pci "),
@@ -113,7 +121,7 @@ def options(number):
         value = value_for(option, rnd)
         values = [value]
         if rnd.randrange(4) == 0 and not option.name.startswith("pci="):
-            values.append(value)        # of pci=group_mf= the last one counts
+            values.append(value)        # of those of pci= the last one counts
         for value in values:
             parameter, _, rest = (option.name + value).partition("=")
             cmdline.append(f'{parameter}="{rest}"' if " " in value

@@ -30,6 +30,14 @@ def key(device):
     return int(segment, 16), bus, rest
 
 
+def reach_lines(group):
+    """What the tree has of what the JSON says that a group reaches."""
+    return ["    reaches " + ("" if one["group"] is None
+                              else f"group {one['group']}, ")
+            + f"{one['device']} ({one['rule']} {one['port']})"
+            for one in group.get("reach", [])]
+
+
 def graph(text):
     """Clusters by title, labels of nodes by ID, and edges with their labels.
 
@@ -99,20 +107,24 @@ def same_in_all_forms(name, iommu, cmdline, kernel):
     """The tree and the picture have what the JSON has, members in order."""
     found = boot(name, iommu, cmdline, kernel)
     said = json.loads(found.lsiommu["--json"])
-    groups = [(f"Group {group['group']}", group["devices"])
+    groups = [(f"Group {group['group']}", group["devices"], reach_lines(group))
               for group in said["groups"]]
     if said["ungrouped"]:
-        groups.append(("No group", said["ungrouped"]))
+        groups.append(("No group", said["ungrouped"], []))
 
     trees = found.lsiommu[""].rstrip("\n").split("\n\n")
     assert len(trees) == len(groups), found.lsiommu[""]
     clusters, nodes, edges = graph(found.lsiommu["--dot"])
     assert len(clusters) == len(groups), clusters
-    for (title, devices), tree, cluster in zip(groups, trees, clusters):
+    for (title, devices, reach), tree, cluster in zip(groups, trees, clusters):
         first, *lines = tree.splitlines()
+        below = lines[len(devices):]
+        assert below == reach, f"{below}, not {reach}"
+        lines = lines[:len(devices)]
         assert first.split(":")[0] == title, f"{first}, not {title}"
         assert cluster.split(":")[0] == title, f"{cluster}, not {title}"
         assert len(lines) == len(devices), tree
+        assert len(lines) + len(reach) + 1 == len(tree.splitlines()), tree
         for device, line in zip(devices, lines):
             branch, *cells = MEMBER.match(line).groups()
             assert cells == [device["device"], device["driver"] or "-"], line
@@ -120,10 +132,10 @@ def same_in_all_forms(name, iommu, cmdline, kernel):
             assert device.get("reason", "") in line, line
             assert f"[{device['vendor_id']}:{device['device_id']}]" in line
     assert sorted(label.split("\\n")[0] for label in nodes.values()) == \
-        sorted(device["device"] for _, devices in groups
+        sorted(device["device"] for _, devices, _ in groups
                for device in devices), nodes
     named = sorted((device["device"], *reversed(device["reason"].split()))
-                   for _, devices in groups for device in devices
+                   for _, devices, _ in groups for device in devices
                    if " " in device.get("reason", ""))
     assert named == sorted(
         (nodes[source].split("\\n")[0], nodes[target].split("\\n")[0], rule)
@@ -244,6 +256,43 @@ class Tree:
         status, out, errors = self.run(*arguments)
         assert status == 1 and not out and reason in errors, \
             f"{arguments}: {status}, not '{reason}': {out}{errors}"
+
+
+def what_is_reached():
+    """As the file has it, where there is one that can be read."""
+    lines = ("40 switch 0000:02:00.0 0000:00:05.0\n"
+             "- late 0000:00:04.0 0000:00:06.0\nnonsense\n")
+    with Tree() as tree:
+        for number in (32, 40, 48):
+            tree.device(f"0000:00:0{number // 8}.0", number)
+        (tree.group(32) / "reach").write_text(lines)
+        (tree.group(40) / "reach").write_text("")
+        said = tree.json()["groups"]
+        text = tree.said("32").splitlines()
+        rest = tree.said("40", "48")
+    assert said[0]["reach"] == [
+        {"group": 40, "rule": "switch", "port": "0000:02:00.0",
+         "device": "0000:00:05.0"},
+        {"group": None, "rule": "late", "port": "0000:00:04.0",
+         "device": "0000:00:06.0"}], said[0]
+    assert said[1]["reach"] == [] and "reach" not in said[2], said
+    assert all(group["ownable"] for group in said), said
+    assert text[-2:] == [
+        "    reaches group 40, 0000:00:05.0 (switch 0000:02:00.0)",
+        "    reaches 0000:00:06.0 (late 0000:00:04.0)"], text
+    assert "reaches" not in rest, rest
+
+
+def reach_as_kernel(iommu):
+    """In a guest, where root asks."""
+    with guest.Guest("switch", iommu, kernel=KERNEL, log="lsiommu-reach") \
+            as running:
+        group, = json.loads(running.sh("lsiommu --json 03:00.0"))["groups"]
+        lines = running.read("/sys/kernel/iommu_groups/512/reach").splitlines()
+        assert lines == [" ".join(str(one[key]) for key in
+                                  ("group", "rule", "port", "device"))
+                         for one in group["reach"]] and lines, group
+        assert group["ownable"], group
 
 
 def in_order():
@@ -492,10 +541,13 @@ def cases():
     for iommu in VENDORS:
         yield (f"{iommu}: lsiommu names the host driver that VFIO refuses a "
                "group for, and none otherwise", ownable_as_kernel, iommu)
+        yield (f"{iommu}: lsiommu shows what a group reaches as the kernel does",
+               reach_as_kernel, iommu)
     yield "lsiommu names devices as pci.ids does", names_of_devices
     for property, function in (
             ("sorts groups by number and members by address", in_order),
             ("names each member on a host driver and no other", host_drivers),
+            ("shows what is reached where it can be read", what_is_reached),
             ("leaves out a device that goes away meanwhile",
              leaves_out_what_goes),
             ("prints valid JSON and dot whatever the names", odd_names),

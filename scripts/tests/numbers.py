@@ -56,9 +56,7 @@ def by_requester_id(name, iommu):
 
 
 def sequential_as_stock(name, iommu):
-    """With stock's groups, to which a switch of the machine is trusted."""
-    ours = boot(name, iommu, "iommu.group_ids=sequential "
-                "iommu.trust_switches=1").groups
+    ours = boot(name, iommu, "iommu.group_ids=sequential").groups
     stock = boot(name, iommu, kernel="stock").groups
     assert ours == stock, f"{ours}, stock: {stock}"
 

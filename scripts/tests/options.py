@@ -41,8 +41,13 @@ MISTAKEN = (
     ("iommu.group_ids=random", "iommu.group_ids", "random"),
     ("iommu.group_ids=requester,", "iommu.group_ids", "requester,"),
     ("iommu.group_ids", "iommu.group_ids", ""),
-    ("iommu.trust_switches=perhaps", "iommu.trust_switches", "perhaps"),
-    ("iommu.trust_switches=", "iommu.trust_switches", ""),
+    ("iommu.reach=perhaps", "iommu.reach", "perhaps"),
+    ("iommu.reach=", "iommu.reach", ""),
+    ("iommu.reach=warn,", "iommu.reach", "warn,"),
+    ("pci=assume_acs=", "assume_acs", ""),
+    ("pci=assume_acs=nonsense", "assume_acs", "nonsense"),
+    ("pci=assume_acs=02:00.8", "assume_acs", "02:00.8"),
+    ("pci=assume_acs=0000:00:09.0;nonsense", "assume_acs", "nonsense"),
 )
 
 
@@ -88,18 +93,26 @@ def mistaken(iommu, cmdline, option, quoted):
     assert (found.groups, found.reasons) == (plain.groups, plain.reasons)
 
 
-def trust_switches(name, iommu, switches):
-    """Stock's groups, and one warning for each switch names two ports."""
-    found = boot(name, iommu, "iommu.trust_switches=1")
-    same_groups(found.partition(),
-                boot(name, iommu, kernel="stock").partition())
-    warnings = [line for line in found.log if "trust_switches:" in line]
-    assert len(warnings) == len(switches), warnings
-    for ports in switches:
-        assert any(all(port in line for port in ports) and
-                   line.startswith("<4>") for line in warnings), warnings
-    assert not any("trust_switches:" in line
-                   for line in boot(name, iommu).log)
+def no_such_option(iommu):
+    """What was an option of earlier versions is none, and does nothing."""
+    found = boot("switch", iommu, "iommu.trust_switches=1")
+    plain = boot("switch", iommu)
+    assert (found.groups, found.reasons) == (plain.groups, plain.reasons)
+    assert not any("trust_switches:" in line for line in found.log)
+
+
+def assume_acs(iommu, value, named):
+    """The ports that are named are in groups of their own, and the log says so."""
+    found = boot("switch", iommu, f"pci=assume_acs={value}")
+    warned = {line.split("pci 0000:")[1].split(": ")[0]
+              for line in found.log
+              if line.startswith("<4>") and "Assuming" in line}
+    assert warned == set(named.split()), f"the log names {warned}, not {named}"
+    expected = set()
+    for group in boot("switch", iommu).partition():
+        expected |= {frozenset([device]) for device in group} \
+            if group & warned else {group}
+    same_groups(found.partition(), expected)
 
 
 def cases():
@@ -107,13 +120,15 @@ def cases():
         for cmdline, option, quoted in MISTAKEN:
             yield (f"{iommu}: {cmdline} is warned about and does nothing",
                    mistaken, iommu, cmdline, option, quoted)
-        for name, switches in (
-                ("switch", [("02:00.0", "02:01.0")]),
-                ("nested-switches", [("02:00.0", "02:01.0"),
-                                     ("04:00.0", "04:01.0")])):
-            yield (f"{name}, {iommu}: iommu.trust_switches=1 gives stock's "
-                   "groups and one warning for each switch",
-                   trust_switches, name, iommu, switches)
+        yield (f"{iommu}: iommu.trust_switches=1 is no option", no_such_option,
+               iommu)
+        for value, named in (("02:00.0", "02:00.0"),
+                             ("0000:02:00.0;nonsense;02:01.0",
+                              "02:00.0 02:01.0"),
+                             ("pci:104c:8233", "02:00.0 02:01.0"),
+                             ("00:03.0/00.0/01.0", "02:01.0")):
+            yield (f"{iommu}: pci=assume_acs={value} isolates {named}, with a "
+                   "warning", assume_acs, iommu, value, named)
         for name, value, named, wanted in NAMED:
             yield (f"{name}, {iommu}: pci=group_mf={value} merges "
                    + (" and ".join(wanted) or "nothing"),

@@ -2,7 +2,7 @@
 import machine
 from proof import GROUP_MF, IOMMUS, PLAIN, VENDORS, boot
 
-RULES = ("alias", "path", "switch", "function", "group_mf")
+RULES = ("alias", "path", "function", "group_mf")
 
 
 def lowest(devices):

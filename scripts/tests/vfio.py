@@ -6,19 +6,20 @@ series, selftests/vfio/vfio_group; here are the machines to run it on.
 import re
 
 import guest
-from proof import GROUP_MF, KERNEL, VENDORS, Skip, ask, bind, driver, \
-    end, own
+from proof import ALONE, GROUP_MF, KERNEL, NO_DMA, NO_RESET, VENDORS, Skip, \
+    ask, bind, driver, end, own, owned_as_whole, refused_as_shared, to_own
 
-# For machines/switch. Two functions without ACS, one of them for the host's
+# Two functions without ACS, one of them for the host's
 # virtio-pci; on bus 0, the only one that QEMU 7.2's amd-iommu translates.
 FUNCTIONS = ["edu,bus=pcie.0,addr=5.0,multifunction=on",
              "virtio-rng-pci,bus=pcie.0,addr=5.1"]
-# More ports of the switch, the last one to be filled later.
-PORTS = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=6,slot=6",
-         "virtio-rng-pci,bus=dn2,addr=0.0",
-         "xio3130-downstream,id=dn3,bus=up0,addr=3.0,chassis=7,slot=7",
-         "e1000e,bus=dn3,addr=0.0",
-         "xio3130-downstream,id=dn4,bus=up0,addr=4.0,chassis=8,slot=8"]
+# For machines/nested-switches: more ports of the lower switch, all of which is in
+# the group of the port above it. The last one is to be filled later.
+PORTS = ["xio3130-downstream,id=dn4,bus=up1,addr=2.0,chassis=6,slot=6",
+         "virtio-rng-pci,bus=dn4,addr=0.0",
+         "xio3130-downstream,id=dn5,bus=up1,addr=3.0,chassis=7,slot=7",
+         "e1000e,bus=dn5,addr=0.0",
+         "xio3130-downstream,id=dn6,bus=up1,addr=4.0,chassis=8,slot=8"]
 # For machines/e1000e, whose functions are isolated: nothing but an option ties
 # these to them.
 TIED = ["edu,bus=pcie.0,addr=4.3", "virtio-rng-pci,bus=pcie.0,addr=5.4"]
@@ -27,12 +28,6 @@ RESETTABLE = ["pcie-root-port,id=rp0,bus=pcie.0,addr=7.0,chassis=1,slot=1",
               "e1000e,bus=rp0,addr=0.0,multifunction=on",
               "e1000e,bus=rp0,addr=0.1"]
 
-# What the kselftest skips: of a device on a root bus, of one that is not edu,
-# and of one that is alone in its group.
-NO_RESET = {"hot_reset_names_groups"}
-NO_DMA = {"dma_reaches_a_mapped_page", "dma_misses_an_unmapped_page"}
-ALONE = {"second_owner_is_refused"}
-
 # What says that a device did not get at the page that the kselftest uses.
 FAULTS = {
     "intel": r"DMAR: \[DMA {} .*\[00:05.0\] fault addr 0x1000000 ",
@@ -40,41 +35,24 @@ FAULTS = {
 }
 
 
-def kselftest(running, fixture, device, skipped=frozenset(), options=""):
-    """Runs the tests of a fixture; of them these alone must be skipped."""
-    variable = f"VFIO_GROUP_{fixture.upper()}"
-    status, said = running.run(
-        f"{variable}=0000:{device} vfio_group {options or '-f ' + fixture}",
-        timeout=120)
-    results = re.findall(r"^(ok|not ok) \d+ (\S+)(?: # (SKIP) .*)?$", said,
-                         re.MULTILINE)
-    plan = re.search(r"^1\.\.(\d+)$", said, re.MULTILINE)
-    assert plan and int(plan[1]) == len(results) > 0, said
-    assert not status and all(verdict == "ok" for verdict, _, _ in results), \
-        f"{variable}={device}:\n{said}"
-    found = {name.rpartition(".")[2] for _, name, skip in results if skip}
-    assert found == skipped, f"{variable}={device} skips {found}:\n{said}"
-    return said
-
-
 def refused_then_owned(running, device, host, skipped):
     """Refused until the last device of its group is bound to vfio-pci."""
     bind(running, device)
     assert driver(running, host) == "virtio-pci", driver(running, host)
-    kselftest(running, "shared", device)
+    refused_as_shared(running, device)
     bind(running, host)
-    kselftest(running, "whole", device, skipped)
+    owned_as_whole(running, device, skipped)
 
 
 def by_topology(iommu, kernel):
-    with guest.Guest("switch", iommu, kernel=kernel, log="vfio",
+    with guest.Guest("nested-switches", iommu, kernel=kernel, log="vfio",
                      more=FUNCTIONS + PORTS,
                      acpi_hotplug=kernel != "debug") as running:
         refused_then_owned(running, "00:05.0", "00:05.1", NO_RESET)
-        bind(running, "03:00.0 04:00.0")
-        refused_then_owned(running, "06:00.0", "05:00.0", NO_DMA)
+        refused_then_owned(running, "08:00.0", "07:00.0", NO_DMA)
         if iommu == "intel":    # see FUNCTIONS
-            kselftest(running, "whole", "03:00.0")
+            bind(running, "05:00.0")
+            owned_as_whole(running, "05:00.0")
 
 
 def by_option(iommu, cmdline):
@@ -83,7 +61,7 @@ def by_option(iommu, cmdline):
         bind(running, "00:05.3")
         refused_then_owned(running, "00:05.0", "00:05.4", NO_RESET | NO_DMA)
         bind(running, "00:04.0 00:04.1 00:04.2 00:04.3")
-        kselftest(running, "whole", "00:04.3", NO_RESET)
+        owned_as_whole(running, "00:04.3", NO_RESET)
 
 
 def fault_is_logged(iommu):
@@ -94,8 +72,8 @@ def fault_is_logged(iommu):
         # The kernel logs no more than some in 5 seconds.
         for pause, variant in (0, "container"), (6, "iommufd"):
             running.sh(f"sleep {pause}; dmesg -c")
-            kselftest(running, "whole", "00:05.0", options="-r whole."
-                      f"{variant}.dma_misses_an_unmapped_page")
+            owned_as_whole(running, "00:05.0", options="-r whole."
+                           f"{variant}.dma_misses_an_unmapped_page")
             said = running.sh("dmesg")
             events = running.sh("awk '/AMD-Vi/ { n += $2 + $3 } "
                                 "END { print n + 0 }' /proc/interrupts")
@@ -112,7 +90,7 @@ def hot_reset(name, iommu, bound, more, skipped):
     with guest.Guest(name, iommu, kernel=KERNEL, log="hot-reset",
                      more=more) as running:
         bind(running, bound)
-        said = kselftest(running, "whole", "01:00.0", NO_DMA | skipped)
+        said = owned_as_whole(running, "01:00.0", NO_DMA | skipped)
         numbers = dict(re.findall(r"hot reset: 0000:(\S+) (\d+)", said))
         bus = {device for device in running.groups() if device[:3] == "01:"}
         assert set(numbers) == bus, said
@@ -124,15 +102,15 @@ def hot_reset(name, iommu, bound, more, skipped):
 
 def hot_added(iommu):
     """Into a group with an owner: the host's driver must wait for its end."""
-    late = "07:00.0"
-    with guest.Guest("switch", iommu, kernel=KERNEL, log="hot-added",
+    late = "09:00.0"
+    with guest.Guest("nested-switches", iommu, kernel=KERNEL, log="hot-added",
                      more=PORTS) as running:
-        bind(running, "03:00.0 04:00.0 05:00.0 06:00.0")
-        group = running.groups()["03:00.0"]
-        device = running.sh("ls /sys/bus/pci/devices/0000:03:00.0/vfio-dev")
-        for what, name in ("group", group), ("device", device.strip()):
-            own(running, what, name)
-            running.device_add("virtio-rng-pci", id="late", bus="dn4",
+        bind(running, "05:00.0 06:00.0 07:00.0 08:00.0")
+        group = running.groups()["05:00.0"]
+        for way in "container", "iommufd":
+            owner = to_own(running, way, "05:00.0")
+            own(running, owner)
+            running.device_add("virtio-rng-pci", id="late", bus="dn6",
                                addr="0.0")
             running.wait(lambda: running.groups().get(late) is not None,
                          "the late device's group")
@@ -140,7 +118,7 @@ def hot_added(iommu):
             status, _ = running.run(
                 f"echo 0000:{late} > /sys/bus/pci/drivers/virtio-pci/bind")
             assert status and not driver(running, late), \
-                f"{what} {name} has an owner, {late} {driver(running, late)}"
+                f"{owner} has an owner, {late} {driver(running, late)}"
             # Nothing but the owner kept the driver from it.
             end(running, "vfio-claim")
             running.sh(f"echo 0000:{late} > /sys/bus/pci/drivers_probe")
@@ -151,7 +129,7 @@ def hot_added(iommu):
 
 def cases():
     for iommu in VENDORS:
-        yield (f"{iommu}: functions without ACS, and what is below a switch "
+        yield (f"{iommu}: functions without ACS, and what is below a port "
                "without ACS, are owned whole or not at all, and reach what is "
                "mapped for them", by_topology, iommu, KERNEL)
         for cmdline in GROUP_MF, "pci=group_mf=00:04.1;00:05.3":

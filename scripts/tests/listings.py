@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What scripts/listing.py makes of lspci's listings, in the forms they have.
+
+No kernel is needed. The real ones are in ../shared/real; where that is missing
+the tests that need it are skipped.
+"""
+import re
+import textwrap
+
+import listing
+from proof import Skip
+
+# How many Functions each real listing has, in all
+REAL = {"listings": 47, "functions": 1787}
+
+HEADS = (
+    ("00:00.0", "Host bridge", "0600", "Intel Corporation",
+     "440FX - 82441FX PMC [Natoma]", "8086:1237"),
+    ("00:02.0", "VGA compatible controller", "0300", "Intel Corporation",
+     "Device 46a6", "8086:46a6"),
+    ("00:1c.0", "PCI bridge", "0604", "Intel Corporation",
+     "Device a110", "8086:a110"),
+    ("01:00.0", "PCI bridge", "0604", "ASMedia Technology Inc.",
+     "Device 2463", "1b21:2463"),
+    ("02:04.0", "PCI bridge", "0604", "ASMedia Technology Inc.",
+     "Device 2463", "1b21:2463"),
+    ("03:00.0", "Ethernet controller", "0200", "Intel Corporation",
+     "82576 Gigabit Network Connection", "8086:10c9"),
+    ("03:10.0", "Ethernet controller", "0200", "Intel Corporation",
+     "82576 Virtual Function", "8086:10ca"),
+    ("03:10.2", "Ethernet controller", "0200", "Intel Corporation",
+     "82576 Virtual Function", "8086:10ca"),
+)
+# The ACS Control of a1 10 is in other bits than lspci looks at
+ACS = ("\tCapabilities: [140 v1] Access Control Services\n"
+       "\t\tACSCap:\tSrcValid+ TransBlk+ ReqRedir+ CmpltRedir+ UpstreamFwd{0}"
+       " EgressCtrl- DirectTrans{0}\n"
+       "\t\tACSCtl:\tSrcValid{1} TransBlk- ReqRedir{1} CmpltRedir{1} "
+       "UpstreamFwd{2} EgressCtrl- DirectTrans-\n")
+EXPRESS = "\tCapabilities: [40] Express (v2) {}, MSI 00\n"
+BARS = "\tRegion 0: Memory at f7d00000 (64-bit, non-prefetchable) [size=512K]\n"
+BUS = ("\tBus: primary={}, secondary={}, subordinate={}, sec-latency=0\n"
+       "\tMemory behind bridge: f7c00000-f7dfffff [size=2M]\n")
+CONTROL = "\tControl: I/O+ Mem+ BusMaster+ SpecCycle- MemWINV- VGASnoop-\n"
+SRIOV = ("\tCapabilities: [160 v1] Single Root I/O Virtualization (SR-IOV)\n"
+         "\t\tInitial VFs: 8, Total VFs: 8, Number of VFs: 2, Function "
+         "Dependency Link: 00\n"
+         "\t\tVF offset: 128, stride: 2, Device ID: 10ca\n"
+         "\t\tRegion 0: Memory at 0000000000000000 (64-bit)\n")
+DRIVER = "\tKernel driver in use: {}\n"
+BODIES = (
+    CONTROL + "\tIOMMU group: 0\n",
+    CONTROL + "\tIOMMU group: 1\n" + BARS
+    + EXPRESS.format("Root Complex Integrated Endpoint"),
+    CONTROL + "\tIOMMU group: 2\n" + BUS.format("00", "01", "03")
+    + EXPRESS.format("Root Port (Slot+)") + ACS.format("-", "-", "-"),
+    CONTROL + "\tIOMMU group: 3\n" + BARS + BUS.format("01", "02", "03")
+    + EXPRESS.format("Upstream Port"),
+    CONTROL + "\tIOMMU group: 4\n" + BUS.format("02", "03", "03")
+    + EXPRESS.format("Downstream Port (Slot-)") + ACS.format("+", "+", "+")
+    + DRIVER.format("pcieport"),
+    CONTROL + "\tIOMMU group: 15\n" + EXPRESS.format("Endpoint")
+    + SRIOV + DRIVER.format("igb"),
+    CONTROL + "\tIOMMU group: 16\n" + EXPRESS.format("Endpoint"),
+    CONTROL + "\tIOMMU group: 17\n" + EXPRESS.format("Endpoint"),
+)
+TOPOLOGY = """\
+segment 0
+00:00.0 pci 8086:1237 no-mem
+00:02.0 rc-endpoint 8086:46a6
+00:1c.0 root-port [01-03] 8086:a110 acs=sv+tb-rr+cr+
+  01:00.0 upstream [02-03] 1b21:2463 mem
+    02:04.0 downstream [03] 1b21:2463 acs=sv+tb-rr+cr+uf+dt-
+      03:00.0 endpoint 8086:10c9 vfs=2@80+2 no-mem
+"""
+GROUPS = {"00:00.0": 0, "00:02.0": 1, "00:1c.0": 2, "01:00.0": 3,
+          "02:04.0": 4, "03:00.0": 15, "03:10.0": 16, "03:10.2": 17}
+PATHS = {"01:00.0": "00:1c.0/", "02:04.0": "00:1c.0/01:00.0/",
+         "03:00.0": "00:1c.0/01:00.0/02:04.0/",
+         "03:10.0": "00:1c.0/01:00.0/02:04.0/",
+         "03:10.2": "00:1c.0/01:00.0/02:04.0/"}
+
+
+def make(form="names", address=str, bodies=BODIES):
+    """The listing, its heads as lspci without -n, with -n or with -nn."""
+    text = ""
+    for (where, kind, code, vendor, name, ids), body in zip(HEADS, bodies):
+        head = {"names": f"{kind}: {vendor} {name}",
+                "n": f"{code}: {ids}",
+                "nn": f"{kind} [{code}]: {vendor} {name} [{ids}]"}[form]
+        text += f"{address(where)} {head} (rev 02)\n{body}\n"
+    return text
+
+
+def broken(text, width):
+    """As a mail program breaks lines: at blanks, and where there is none."""
+    lines = []
+    for line in text.split("\n"):
+        lines += textwrap.wrap(line.expandtabs(), width,
+                               break_on_hyphens=False) or [""]
+    return "\n".join(lines) + "\n"
+
+
+def cut(text, width):
+    """Lines cut at any place, but for configuration space."""
+    lines = []
+    for line in text.expandtabs().split("\n"):
+        short = len(line) <= width or re.match("[0-9a-f]{2,3}: ", line)
+        lines += [line] if short else [
+            line[:width], *re.findall(f".{{1,{width}}}", line[width:])]
+    return "\n".join(lines) + "\n"
+
+
+def flat(text):
+    return "\n".join(line.strip() for line in text.split("\n"))
+
+
+def quoted(text):
+    return "".join(f"> {line}\n" for line in text.split("\n"))
+
+
+FORMS = {
+    "names": make(),
+    "-n": make("n"),
+    "-nn": make("nn"),
+    "the domain": make(address=lambda where: f"0000:{where}"),
+    "-PP": make(address=lambda where: PATHS.get(where, "") + where),
+    "-PP and the domain": make(address=lambda where:
+                               "0000:" + PATHS.get(where, "") + where),
+    "-P": make(address=lambda where: re.sub(
+        "/..:", "/", PATHS.get(where, "") + where)),
+    "lines wrapped at 60": broken(make(), 60),
+    "lines wrapped at 40, with -nn": broken(make("nn"), 40),
+    "lines cut at 50": cut(make(), 50),
+    "lines cut at 33, with -nn": cut(make("nn"), 33),
+    "no indentation": flat(make()),
+    "no indentation, wrapped at 50": flat(broken(make(), 50)),
+    "> ahead of each line": quoted(make()),
+    "> > ahead of each line, wrapped at 60":
+        quoted(quoted(broken(make(), 60))),
+    "DOS line ends": make().replace("\n", "\r\n"),
+    "no-break spaces": make().expandtabs().replace("  ", "\u00a0 "),
+    "empty lines between the lines": make().replace("\n", "\n\n"),
+    "all of it indented": textwrap.indent(make(), "    "),
+    "a shell prompt ahead and a log behind":
+        "$ sudo lspci -vvv\n" + make() + "[    1.2] pci 0000:00:1c.0: PME# "
+        "supported\nBus 001 Device 001: ID 1d6b:0002\n",
+    "lspci -nn ahead of lspci -vvv": make("nn", bodies=[""] * 8) + make(),
+    "lspci -nn behind lspci -vvv": make() + make("nn", bodies=[""] * 8),
+    "the same twice": make() + make(),
+}
+
+
+def same(text):
+    found = listing.Listing(text)
+    assert found.topology() == TOPOLOGY, found.topology()
+    assert {listing.show(address): number
+            for address, number in found.groups.items()} == GROUPS, \
+        found.groups
+    driver = found.functions[listing.parse_address("03:00.0")].driver
+    assert driver == "igb", driver
+
+
+def lines_of(text, **options):
+    """The lines of the topology by address, and what is noted."""
+    found = listing.Listing(text, **options)
+    return ({line.split()[0]: line.strip()
+             for line in found.topology().splitlines()},
+            "\n".join(found.notes))
+
+
+def kernel_enables_acs():
+    lines, _ = lines_of(make("nn"), acs="listed", groups="")
+    assert lines["00:1c.0"].endswith("acs=sv-tb-rr-cr-"), lines["00:1c.0"]
+    lines, _ = lines_of(make("nn").replace("ReqRedir+", "ReqRedir-"),
+                        acs="listed")
+    # Sunrise Point's is not where lspci looks; there are groups, so it is on
+    assert lines["00:1c.0"].endswith("acs=sv+tb-cr+"), lines["00:1c.0"]
+
+
+def pch_isolates():
+    text = make("nn").replace("[8086:a110]", "[8086:1c10]")
+    text = re.sub(r"\tCapabilities: \[140.*\n.*\n.*\n", "", text)
+    lines, _ = lines_of(text)
+    assert lines["00:1c.0"].endswith("8086:1c10 pch-acs"), lines["00:1c.0"]
+    lines, _ = lines_of(text, acs="listed")
+    assert lines["00:1c.0"].endswith("8086:1c10"), lines["00:1c.0"]
+
+
+def verbose_once():
+    text = re.sub(r"\t\tACSC.*\n", "", make("nn")).replace(
+        CONTROL, "\tFlags: bus master, fast devsel\n")
+    lines, notes = lines_of(text)
+    assert lines["02:04.0"].endswith(" acs"), lines["02:04.0"]
+    assert "lspci -v says where" in notes, notes
+
+
+def config(*changes, size=256):
+    """What -xxx prints of configuration space: (offset, bytes)."""
+    space = bytearray(size)
+    for where, what in changes:
+        space[where:where + len(what)] = what
+    return "".join(f"{where:02x}: {space[where:where + 16].hex(' ')}\n"
+                   for where in range(0, size, 16))
+
+
+HEADER = (0, bytes.fromhex("868010a1 07001000 01000406 00008100"))
+PORT = ((0x18, b"\0\1\3"), (0x34, b"\x40"), (0x40, b"\x10\0\x42\0"))
+
+
+def hexadecimal():
+    """A Root Port with the bit, and the wide registers of Sunrise Point."""
+    text = "00:1c.0 PCI bridge: Intel Corporation Device a110\n"
+    acs = ((0x100, b"\x0d\0\1\0"), (0x104, b"\x0f\0\0\0"))
+    whole = text + config(HEADER, *PORT, *acs, (0x108, b"\x0d"), size=4096)
+    lines, notes = lines_of(whole, acs="listed")
+    assert lines["00:1c.0"] == (
+        "00:1c.0 root-port [01-03] 8086:a110 acs=sv+tb-rr+cr+ mf"), lines
+    assert not notes, notes
+    lines, notes = lines_of(text + config(HEADER, *PORT))
+    assert lines["00:1c.0"] == "00:1c.0 root-port [01-03] 8086:a110 mf", lines
+    assert "no Extended Capabilities" in notes, notes
+    lines, notes = lines_of(broken(whole, 40), acs="listed")
+    assert lines["00:1c.0"].endswith("acs=sv+tb-rr+cr+ mf"), lines
+
+
+def silent_functions():
+    text = make("nn").replace("[8086:10c9] (rev 02)\n" + BODIES[5],
+                              "[8086:10c9] (rev ff) (prog-if ff)\n"
+                              "\t!!! Unknown header type 7f\n")
+    lines, notes = lines_of(text)
+    assert lines["03:00.0"].startswith("03:00.0 endpoint 8086:10c9"), lines
+    assert "do not answer" in notes, notes
+
+
+def function_0_missing():
+    lines, notes = lines_of(make("nn").replace("00:1c.0", "00:1c.4"))
+    assert lines["00:1c.0"] == "00:1c.0 rc-endpoint acs no-mem", lines
+    assert "Function 0 is not in the listing: 00:1c.0" in notes.replace(
+        "; one that isolates stands for it", ""), notes
+
+
+def pieces():
+    text = make("nn")
+    lines, notes = lines_of(text[text.index("02:04.0"):])
+    assert lines["segment"] == "segment 0 bus 02" and len(lines) == 3, lines
+    text = text.replace("00:1c.0 PCI", "80:1c.0 PCI")
+    found = listing.Listing(text)
+    assert "segment 0 bus 80\n80:1c.0" in found.topology(), found.topology()
+
+
+def volumes():
+    text = make("nn", lambda where: "0000:" + where)
+    text = text.replace("VGA compatible controller [0300]",
+                        "RAID bus controller [0104]")
+    text = text.replace("8086:46a6", "8086:467f")
+    lower = "".join(f"10000:{rest}" if i else rest for i, rest in enumerate(
+        re.split("0000:(?=0[123]:|00:1c)", text)))
+    lower = lower.replace("10000:00:1c.0", "10000:e0:1c.0")
+    found = listing.Listing(lower)
+    assert "segment 10000 bus e0 behind 00:02.0\ne0:1c.0" in \
+        found.topology(), found.topology()
+
+
+def two_machines():
+    other = make("nn").split("01:00.0")[0]
+    found = listing.Listing(other + make("nn"))
+    assert found.topology() == TOPOLOGY, found.topology()
+    assert "listings of 3 and 8 functions" in found.notes[0], found.notes
+
+
+REFUSALS = {
+    "no listing": ("Hello,\n\nmy machine has no groups.\n", "no listing"),
+    "names only": (make("nn", bodies=[""] * 8), "names only"),
+    "what a user may see": (
+        re.sub(r"(\tCapabilities: .*\n(\t\t.*\n)*)+",
+               "\tCapabilities: <access denied>\n", make()), "as root"),
+    "64 bytes of configuration space": (
+        "00:1c.0 PCI bridge: Intel Corporation Device a110\n"
+        + config(HEADER, (0x34, b"\x40"), size=64), "as root"),
+}
+
+
+def refused(text, why):
+    try:
+        listing.Listing(text)
+    except listing.ListingError as error:
+        assert why in str(error) and "sudo lspci" in str(error), error
+    else:
+        raise AssertionError("it is taken")
+
+
+def power():
+    found = listing.Listing("0000:00:00.0 PCI bridge: IBM Device 04c1\n"
+                            + BODIES[2])
+    assert "POWER" in found.refusal(), found.refusal()
+    assert listing.Listing(make()).refusal() is None
+
+
+GROUP_TEXTS = {
+    "find": "/sys/kernel/iommu_groups/{1}/devices/0000:{0}\n",
+    "ls -R": "/sys/kernel/iommu_groups/{1}/devices:\n0000:{0}\n\n",
+    "dmesg": "[    0.4] pci 0000:{0}: Adding to iommu group {1}\n",
+    "an old dmesg": "[    0.4] iommu: Adding device 0000:{0} to group {1}\n",
+    "a loop, in a line": "IOMMU Group {1} {0} PCI bridge [0604]: X [8086:1]\n",
+    "a loop, in two lines": "IOMMU Group {1}:\n\t{0} PCI bridge [0604]: X\n",
+    "a loop with IDs ahead":
+        "Group {1}:\t[8086:a110] [R] {0}  PCI bridge\n",
+    "lspci": "{0} PCI bridge: X\n\tIOMMU group: {1}\n",
+    "numbers and addresses": "{1} {0}\n",
+}
+
+
+def groups_are_read(form):
+    text = "".join(form.format(*each) for each in GROUPS.items())
+    found = {listing.show(address): number
+             for address, number in listing.parse_groups(text).items()}
+    assert found == GROUPS, found
+
+
+# The real ones
+
+def folders():
+    if not listing.RAW.is_dir():
+        raise Skip("there is no ../shared/real")
+    return sorted(folder for folder in listing.RAW.iterdir()
+                  if (folder / "lspci.txt").exists())
+
+
+def raw(folder):
+    return (folder / "lspci.txt").read_text(encoding="utf-8", errors="replace")
+
+
+def real_counts():
+    total = 0
+    for folder in folders():
+        heads = set(re.findall(
+            r"^(?:> )?((?:[0-9a-f]{4,5}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+            r"(?:/\S+)?) (?=[A-Z3]|[0-9a-f]{4}:)", raw(folder), re.MULTILINE))
+        found, _ = listing.read(folder)
+        assert len(found.functions) == len(heads), \
+            f"{folder.name}: {len(found.functions)} of {len(heads)}"
+        lines = [line for line in found.topology().splitlines()
+                 if not line.startswith("segment ")]
+        assert len(lines) + len(found.virtual) == \
+            len(heads) + len(found.added), f"{folder.name}: {len(lines)} lines"
+        total += len(heads)
+    assert len(folders()) == REAL["listings"], len(folders())
+    assert total == REAL["functions"], total
+
+
+def real_groups():
+    """What groups.txt was made of is in the listings too."""
+    for folder in folders():
+        found, _ = listing.read(folder)
+        if (folder / "groups.txt").exists():
+            assert listing.Listing(raw(folder)).groups == found.groups, \
+                folder.name
+
+
+def real_hexadecimal():
+    """Configuration space, and what lspci says of it, are the same."""
+    compared = 0
+    for folder in folders():
+        text = raw(folder)
+        hexes = re.compile(r"^[0-9a-f]{2,3}: ([0-9a-f]{2} ?){16}$\n",
+                           re.MULTILINE)
+        if not hexes.search(text) or "Capabilities" not in text:
+            continue
+        whole = listing.Listing(text).topology()
+        words = listing.Listing(hexes.sub("", text)).topology()
+        for one, two in zip(whole.splitlines(), words.splitlines()):
+            one = re.sub(" (no-)?mf| [0-9a-f]{4}:[0-9a-f]{4}", "", one)
+            two = re.sub(" [0-9a-f]{4}:[0-9a-f]{4}", "", two)
+            # lspci does not show a BAR that Linux gave no address
+            assert two in (one, f"{one} no-mem"), f"{folder.name}: {one}"
+        compared += 1
+    assert compared >= 4, compared
+
+
+def real_wrapped():
+    for folder in folders():
+        text = raw(folder)
+        if not text.startswith(">"):
+            for change in (quoted, lambda text: cut(text, 61)):
+                assert listing.Listing(change(text)).topology() == \
+                    listing.Listing(text).topology(), folder.name
+
+
+def without_ids(text):
+    """Which IDs a name has depends on the pci.ids of who asks."""
+    return re.sub(" [0-9a-f]{4}:[0-9a-f]{4}(?= |$)| pch-acs", "", text,
+                  flags=re.MULTILINE)
+
+
+def real_compact():
+    """machines/real/ is what scripts/listing.py --real writes."""
+    names = {folder.name for folder in folders()}
+    there = {path.name for path in listing.REAL.glob("*")}
+    assert there == names, there ^ names
+    for folder in folders():
+        facts, _ = listing.split((listing.REAL / folder.name).read_text())
+        made = listing.compact(*listing.read(folder))
+        assert without_ids(facts) == without_ids(made), \
+            f"{folder.name} differs"
+
+
+def cases():
+    for form, text in FORMS.items():
+        yield f"a listing with {form} gives its topology", same, text
+    yield "ACS is as the kernel sets it, or as listed", kernel_enables_acs
+    yield "Intel's older chipsets isolate by a quirk", pch_isolates
+    yield "lspci -v is taken, and said to be unsure", verbose_once
+    yield "configuration space alone will do", hexadecimal
+    yield "functions that do not answer are kept", silent_functions
+    yield "a missing Function 0 is stood for", function_0_missing
+    yield "a piece of a machine, or several root buses, will do", pieces
+    yield "what is behind a VMD device does its DMA", volumes
+    yield "of two machines the fuller one is taken", two_machines
+    for what, (text, why) in REFUSALS.items():
+        yield f"{what} is refused, with the command to use", refused, text, why
+    yield "POWER's machines are known", power
+    for form, text in GROUP_TEXTS.items():
+        yield f"groups are read from {form}", groups_are_read, text
+    yield "the real listings have the functions that they list", real_counts
+    yield "the real listings give the groups that were reported", real_groups
+    yield "configuration space is what lspci says it is", real_hexadecimal
+    yield "the real listings may be quoted, and cut", real_wrapped
+    yield "machines/real/ has the facts of the real listings", real_compact
