@@ -172,4 +172,4 @@ def load(name):
 
 def names():
     return sorted(path.name for path in MACHINES.iterdir()
-                  if path.name != "README.md")
+                  if path.is_file() and path.name != "README.md")
