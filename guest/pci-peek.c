@@ -7,14 +7,14 @@
  */
 #include <err.h>
 #include <fcntl.h>
-#include <stdint.h>
+#include <linux/types.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 int main(int argc, char **argv)
 {
-	volatile uint32_t *memory;
+	__u32 *memory;
 	char path[64];
 	int fd;
 
@@ -28,6 +28,6 @@ int main(int argc, char **argv)
 	memory = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
 		err(1, "%s", path);
-	printf("%08x\n", *memory);
+	printf("%08x\n", __atomic_load_n(memory, __ATOMIC_RELAXED));
 	return 0;
 }
