@@ -146,10 +146,6 @@ def machines():
     for name in ("demo", "switch", "nested-switches", "multifunction"):
         yield name, "virtio", PLAIN
     yield "e1000e", "virtio", "iommu.group_mf=1"
-    for name in machine.names():
-        for kind, iommu, cmdline in machine.load(name).blocks:
-            if (kind, iommu) == ("groups", "smmu"):
-                yield name, iommu, cmdline
 
 
 def cases():
