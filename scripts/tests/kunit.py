@@ -11,11 +11,15 @@ import figures
 from guest import OUT, TOP, TROUBLE
 from proof import KERNEL, Skip
 
-AT_LEAST = {"topologies": 2000, "inputs": 500, "calls": 1000}
+AT_LEAST = {"topologies": 2000, "claims": 2000, "inputs": 500, "calls": 1000}
 WHAT = {"topologies": "random topologies under KUnit",
+        "claims": "random topologies whose groups are claimed under KUnit",
         "inputs": "values given to the parsers of options under KUnit",
         "calls": "calls of iommu_device_group() while devices come and go"}
-PATCHED = (r"(?P<topologies>\d+) topologies of \d+ functions",
+PATCHED = (r"random_topologies_give_the_groups_of_the_rules: "
+           r"(?P<topologies>\d+) topologies of \d+ functions",
+           r"claims_and_binds_are_granted_exactly_when_nobody_is_in_the_way: "
+           r"(?P<claims>\d+) topologies of \d+ functions",
            r"pci_group_mf_takes_devices: (?P<inputs>\d+) inputs.*",
            r"iommu_group_ids_takes_two_words: (?P<inputs>\d+) inputs.*",
            r"iommu_takes_group_mf_among_others: (?P<inputs>\d+) inputs.*",
