@@ -51,6 +51,18 @@ def no_groups(iommu, cmdline):
             assert said == NO_GROUP, f"{device}: {said!r}"
 
 
+def no_iommu_by_requester_id():
+    """Whichever is bound first, VFIO's groups have the devices' numbers."""
+    with guest.Guest("demo", "none", "vfio.enable_unsafe_noiommu_mode=1",
+                     KERNEL, log="noiommu") as running:
+        for device, number in (("05:00.0", 1280), ("02:00.1", 513),
+                               ("02:00.0", 512)):
+            bind(running, device)
+            assert running.groups()[device] == number, \
+                f"{device} is in group {running.groups()[device]}"
+            running.sh(f"ls /dev/vfio/noiommu-{number}")
+
+
 def by_requester_id(name, iommu):
     numbered_by_requester_id(boot(name, iommu).groups)
 
@@ -168,6 +180,8 @@ def cases():
         yield (f"{iommu}: a device that comes back has its number while its "
                "/dev/vfio file is open", number_of_an_open_group, iommu)
     yield "numbers are the same under Intel and AMD", same_by_both
+    yield ("none: VFIO's groups for devices without an IOMMU are numbered by "
+           "Requester ID, in any order", no_iommu_by_requester_id)
     for iommu in VENDORS:
         for name in ("demo", "sriov"):
             yield (f"{name}, {iommu}: iommu_device_group() gives the number in "
