@@ -77,6 +77,11 @@ def dmar_without(table, devices):
     return _finish(table[:BODY] + b"".join(units))
 
 
+def empty(name):
+    """A DMAR or IVRS that describes nothing."""
+    return _finish(name.encode() + bytes(BODY - len(name)))
+
+
 def initramfs(name, table):
     """A cpio archive, to go ahead of the guest's, that brings the table."""
     with tempfile.TemporaryDirectory() as scratch:

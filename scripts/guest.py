@@ -56,8 +56,14 @@ IOMMU = {
             "-device", "amd-iommu"],
     "virtio": ["-cpu", "qemu64", "-device", "virtio-iommu-pci,addr=1.0"],
     "smmu": ["-cpu", "cortex-a57"],
+    "mock": ["-cpu", "qemu64"],
     "none": ["-cpu", "qemu64"],
 }
+
+# No PCI devices but those that are brought to life; no IOMMU but theirs, or the
+# kernel would enable their ACS, which their description has to say; and nothing
+# done to their links, which are not emulated.
+NO_PCI = "pci=off pci=noacpi iommu=off intremap=off pcie_aspm=off"
 
 # What firmware describes, as it does virtio-iommu and SMMUv3, translates for a
 # device once a driver wants the device.
@@ -105,7 +111,10 @@ class Guest:
                  userspace=False, acpi_hotplug=True, bind=True):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
-        iommu   'smmu' is a machine of its own, arm64's, as is its kernel
+        iommu   'smmu' is a machine of its own, arm64's, as is its kernel. With
+                'mock' the kernel does not look at the PCI devices that it has:
+                so their addresses are free for a machine that guest/replay.c
+                brings to life, with an IOMMU; `name` is only for the log then
         kernel  'patched', 'stock', 'debug' or the path of a bzImage
         more    devices beside those of the machine's file
         tables  with the firmware tables that the machine's file asks for
@@ -119,7 +128,8 @@ class Guest:
         bind    all that gets a group from a driver only, and has none, is given
                 to vfio-pci
         """
-        self.machine = machine.load(name)
+        self.machine = machine.Machine("/dev/null") if iommu == "mock" else \
+            machine.load(name)
         self.iommu = iommu
         arch, files = "x86", "guest"
         if iommu == "smmu":
@@ -135,7 +145,7 @@ class Guest:
             pathlib.Path(kernel).name if kernel != "patched" else "")
         self.logfile.parent.mkdir(parents=True, exist_ok=True)
         initramfs = BUILD / files / "initramfs.cpio"
-        if tables and iommu in self.machine.tables:
+        if tables and (iommu == "mock" or iommu in self.machine.tables):
             initramfs = self._with_table(initramfs)
         self.agent, agent = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
@@ -173,6 +183,8 @@ class Guest:
             # What is slow there: to note who allocated what, which KASAN notes
             # as well, and to interpret ACPI's routing of INTx.
             options += "slab_debug=FZP acpi=noirq "
+        if iommu == "mock":
+            options += f"{NO_PCI} "
         options += "quiet" if console else f"earlyprintk={SERIAL[arch]}"
         command += [
             "-kernel", str(KERNELS.get(kernel, kernel)),
@@ -200,10 +212,15 @@ class Guest:
 
     def _with_table(self, initramfs):
         """The initramfs with a changed copy of the IOMMU's firmware table."""
-        table, change = {"amd": ("IVRS", acpi.ivrs_aliases),
-                         "intel": ("DMAR", acpi.dmar_without)}[self.iommu]
-        changed = change(firmware_table(self.machine.name, self.iommu, table),
-                         self.machine.tables[self.iommu])
+        if self.iommu == "mock":
+            # There is an IOMMU, which is all that a quirk of AMD's wants to know
+            table, changed = "IVRS", acpi.empty("IVRS")
+        else:
+            table, change = {"amd": ("IVRS", acpi.ivrs_aliases),
+                             "intel": ("DMAR", acpi.dmar_without)}[self.iommu]
+            changed = change(
+                firmware_table(self.machine.name, self.iommu, table),
+                self.machine.tables[self.iommu])
         self.scratch = tempfile.TemporaryDirectory()
         path = pathlib.Path(self.scratch.name, "initramfs.cpio")
         path.write_bytes(acpi.initramfs(table, changed)
