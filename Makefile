@@ -1,7 +1,7 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
 .PHONY: help setup tree export kernel debug stock arm64 guest userspace run \
-	shell test check bench mutants deb clean
+	replay shell test check bench mutants deb clean
 
 help:            ## list the verbs
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -39,6 +39,9 @@ userspace: guest ## get Debian's own programs for a guest
 
 run: guest       ## boot the demo machine, print its IOMMU groups
 	@scripts/run
+
+replay: stock guest ## what groups another machine would have: LSPCI=FILE, see scripts/replay
+	@scripts/replay
 
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE=
 	@scripts/shell

@@ -54,6 +54,7 @@ EXPRESS = re.compile(r"Capabilities:\[[0-9a-f]+\]Express(?:\(v\d+\))?("
 EXP_TYPES = {0: "endpoint", 1: "legacy-endpoint", 4: "root-port",
              5: "upstream", 6: "downstream", 7: "pcie-to-pci",
              8: "pci-to-pcie", 9: "rc-endpoint", 10: "rc-ec"}
+TYPES = (*EXP_TYPES.values(), "pci", "pci-bridge")
 BRIDGES = ("root-port", "upstream", "downstream", "pcie-to-pci",
            "pci-to-pcie", "pci-bridge")
 PORTS = ("root-port", "upstream", "downstream")
@@ -128,9 +129,10 @@ def show(address, first=0):
 
 
 class Names:
-    """pci.ids the other way round: IDs by name."""
+    """pci.ids, and the other way round: IDs by name."""
 
     def __init__(self, path=PCI_IDS):
+        self.ids = {}
         self.vendors = collections.defaultdict(list)
         self.devices = collections.defaultdict(list)
         vendor = None
@@ -146,10 +148,16 @@ class Names:
                 continue
             number, name = int(found[2], 16), squeeze(found[3]).lower()
             if found[1]:
+                self.ids[vendor, number] = found[3]
                 self.devices[vendor, name].append(number)
             else:
                 vendor = number
                 self.vendors[name].append(vendor)
+
+    def of(self, vendor, device):
+        """The name of a device, without what is in brackets, or None."""
+        name = self.ids.get((vendor, device))
+        return name and re.sub(r" [\[(].*?[\])]", "", name)
 
     def find(self, name):
         """The IDs that may have this name: a vendor or None, devices."""
@@ -963,6 +971,72 @@ def compact(listing, about):
     for number, members in listing.members().items():
         text += f"    {number}: " + " ".join(map(full, members)) + "\n"
     return text
+
+
+def is_topology(text):
+    """Is this a topology, or a file of machines/real/, and no listing?"""
+    return any(re.match(rf"\s*(segment [0-9a-f]+\b|topology$|{ADDRESS} "
+                        rf"({'|'.join(TYPES)})\b)", line)
+               for line in text.splitlines())
+
+
+def parse_topology(text):
+    """All Functions in a topology, VFs too: by Address their type and their IDs.
+
+    The IDs are a pair, or None.
+    """
+    functions = {}
+    segment = 1
+    for line in text.splitlines():
+        words = line.split()
+        if not words or words[0] == "option":
+            continue
+        if words[0] == "segment":
+            segment = int(words[1], 16)
+            continue
+        address = parse_address(words[0])._replace(segment=segment)
+        ids = re.search(r" ([0-9a-f]{4}):([0-9a-f]{4})\b", line)
+        kind = words[1] if len(words) > 1 else None
+        functions[address] = kind, ids and (int(ids[1], 16), int(ids[2], 16))
+        vfs = re.search(r" vfs=(\d+)@([0-9a-f]+)\+([0-9a-f]+)", line)
+        for number in range(int(vfs[1]) if vfs else 0):
+            rid = ((address.bus << 8 | address.devfn) + int(vfs[2], 16)
+                   + number * int(vfs[3], 16))
+            functions[Address(segment, rid >> 8, rid & 0xff)] = kind, None
+    return functions
+
+
+class Facts:
+    """What a file of machines/real/ says, or a topology alone.
+
+    topology    the text
+    added       Functions of it that only stand for some
+    groups      the number of the group that the machine had, by Address
+    notes       how sure the topology is
+    reach       what it reaches: lines
+    """
+
+    def __init__(self, text):
+        lines = text.splitlines()
+        self.notes = [line.removeprefix("# Note: ") for line in lines
+                      if line.startswith("# Note: ")]
+        lines = [line for line in lines if not line.startswith("#")]
+        blocks = {"topology": [], "added": [], "groups": [], "reach": []}
+        block = blocks["topology"]
+        for line in lines:
+            if line in blocks:
+                block = blocks[line]
+            else:
+                block.append(line)
+        self.topology = "\n".join(line.removeprefix("    ")
+                                  for line in blocks["topology"]) + "\n"
+        self.added = [parse_address(line.strip()) for line in blocks["added"]]
+        self.groups = {}
+        for line in blocks["groups"]:
+            number, members = line.split(":", 1)
+            for member in members.split():
+                self.groups[parse_address(member)] = int(number)
+        self.reach = [line.strip() for line in blocks["reach"]]
 
 
 def full(address):

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Machines that are somewhere else give the groups there that they have there.
+
+Those of machines/real/ are brought to life on stock and ours, at boot and hot-added
+in several orders; besides small ones, each for one thing that replaying has to do.
+"""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+
+import listing
+import replayed
+from listing import full
+from proof import KERNEL, same_groups
+
+ORDERS = ("boot", "hotadd", "hotadd 1", "hotadd 2", "hotadd 3")
+# Whose report is not what the grouping of PCI devices gives
+OTHERWISE = {"59-power-ppc-bar-v-only":
+             "POWER's firmware says what is a group, the bus does not"}
+VERB = pathlib.Path(replayed.__file__).with_name("replay")
+
+_verb = threading.Lock()
+_lock = threading.Lock()
+_locks = {}
+_results = {}
+
+
+def once(key, function):
+    """What the function gives, called by the first of all that ask."""
+    with _lock:
+        lock = _locks.setdefault(key, threading.Lock())
+    with lock:
+        if key not in _results:
+            try:
+                _results[key] = function()
+            except Exception as error:
+                _results[key] = error
+        if isinstance(_results[key], Exception):
+            raise _results[key]
+        return _results[key]
+
+
+# The real machines
+
+def real_subjects():
+    return [replayed.subject(path.name, path.read_text())
+            for path in sorted(listing.REAL.iterdir())]
+
+
+def real(kernel, order="boot"):
+    """The Subject and the Replay of each real machine, by name."""
+    def replay():
+        subjects = once("subjects", real_subjects)
+        found = replayed.replay_all(subjects, [kernel], order=order)
+        return {subject.name: (subject, results[kernel])
+                for subject, results in zip(subjects, found)}
+    return once(("real", kernel, order), replay)
+
+
+def reported(name):
+    subject, replay = real("stock")[name]
+    found = replayed.differences(subject, replay)
+    if name in OTHERWISE:
+        assert found, f"{name} is no exception: {OTHERWISE[name]}"
+    else:
+        assert not found, "\n".join(found)
+
+
+def in_words(replay):
+    return {frozenset(map(full, group)) for group in replay.partition()}
+
+
+def as_stock(name):
+    subject, stock = real("stock")[name]
+    for order in ORDERS:
+        _, ours = real(KERNEL, order)[name]
+        for replay in (stock, ours):
+            assert replay.groups.keys() == subject.functions.keys(), \
+                (order, replay.groups.keys() ^ subject.functions.keys())
+        same_groups(in_words(ours), in_words(stock))
+
+
+def same_in_any_order(name):
+    _, boot = real(KERNEL)[name]
+    for order in ORDERS[1:]:
+        _, other = real(KERNEL, order)[name]
+        assert other.groups == boot.groups, order
+        assert other.reasons == boot.reasons, order
+
+
+def reaches(name):
+    for order in ORDERS:
+        subject, replay = real(KERNEL, order)[name]
+        found = replayed.reach_lines(replay)
+        assert found == subject.reach, (
+            f"{order}: it reaches {found}, not {subject.reach}; if that is "
+            "right now: scripts/replay --real")
+
+
+# Small ones
+
+SWITCH = """\
+segment 0
+00:1c.0 root-port [01-04] acs
+  01:00.0 upstream [02-04]
+    02:00.0 downstream [03] {0}
+      03:00.0 endpoint
+    02:01.0 downstream [04] acs
+      04:00.0 endpoint
+"""
+WIDE = (0xa110, 0xa11f, 0xa167, 0xa16a, 0xa290, 0xa29f, 0xa2e7, 0xa2ee, 0x9d10,
+        0x9d1b)
+TEXTS = {
+    "acs": SWITCH.format("acs"),
+    "no acs": SWITCH.format(""),
+    "a shared Requester ID at which nothing answers":
+        "segment 0\n00:05.0 rc-endpoint alias=1e.0\n"
+        "00:06.0 rc-endpoint alias=1e.0\n00:07.0 rc-endpoint\n",
+    "Intel's wide registers": "segment 0\n" + "".join(
+        f"00:{slot:02x}.0 root-port [{slot:02x}] 8086:{device:x} "
+        f"acs=sv+tb-rr+cr+\n  {slot:02x}:00.0 endpoint\n"
+        for slot, device in enumerate(WIDE, 1)),
+    "AMD's southbridge": "segment 0\n00:14.0 pci 1002:4385\n"
+                         "00:14.2 pci 1002:4383\n00:14.3 pci 1002:439d\n",
+    "the bit of Function 0 only": "segment 0\n00:1f.0 pci\n00:1f.3 pci no-mf\n",
+    "two functions": "segment 0\n00:03.0 rc-endpoint acs\n"
+                     "00:03.1 rc-endpoint acs\n",
+    "VMD": "segment 0\n00:0e.0 rc-endpoint 8086:467f\n00:0f.0 rc-endpoint\n"
+           "segment 10000 bus e0 behind 00:0e.0\n"
+           "e0:06.0 root-port [e1] acs\n  e1:00.0 endpoint\n",
+    "many functions": "segment 0\n" + "".join(
+        f"00:{slot:02x}.0 root-port [{slot:02x}] acs ari\n" + "".join(
+            f"  {slot:02x}:{number >> 3:02x}.{number & 7} endpoint acs ari\n"
+            for number in range(20)) for slot in range(1, 31))
+        + "segment 1\n00:01.0 root-port [01-02] acs ari\n"
+        "  01:00.0 endpoint acs ari vfs=300@80+1\n",
+}
+
+
+def small(cmdline="", order="boot"):
+    """The Replay of each of TEXTS, by its name and by kernel."""
+    def replay():
+        subjects = [replayed.subject(name, text)
+                    for name, text in TEXTS.items()]
+        return dict(zip(TEXTS, replayed.replay_all(
+            subjects, sorted({"stock", KERNEL}), cmdline, order)))
+    return once(("small", cmdline, order), replay)
+
+
+def groups_of(name, kernel, cmdline="", order="boot"):
+    found = small(cmdline, order)[name][kernel]
+    if isinstance(found, Exception):
+        raise found
+    return {tuple(map(full, sorted(group))) for group in found.partition()}
+
+
+def on_both(name, *expected, cmdline="", orders=("boot",)):
+    for kernel in ("stock", KERNEL):
+        for order in orders:
+            found = groups_of(name, kernel, cmdline, order)
+            assert found == set(expected), f"{kernel}, {order}: {found}"
+
+
+def wide_registers():
+    alone = [(f"{bus:02x}:{slot:02x}.0",) for n in range(1, len(WIDE) + 1)
+             for bus, slot in ((0, n), (n, 0))]
+    on_both("Intel's wide registers", *alone)
+
+
+def many_functions():
+    for kernel in ("stock", KERNEL):
+        found = groups_of("many functions", kernel)
+        assert len(found) == 30 + 30 * 20 + 2 + 300, len(found)
+
+
+def iommu_is_first():
+    """Where it is, stock does not know yet that there are other Functions."""
+    name = "the bit of Function 0 only"
+    one, two = {("00:1f.0", "00:1f.3")}, {("00:1f.0",), ("00:1f.3",)}
+    assert groups_of(name, "stock") == one
+    assert groups_of(name, "stock", order="hotadd") == two
+    assert groups_of(name, KERNEL, order="hotadd") == one
+
+
+def seeds_change_the_order():
+    """Stock's numbers count up in the order in which devices come."""
+    plain, other = (small(order=order)["Intel's wide registers"]["stock"].groups
+                    for order in ("hotadd", "hotadd 4"))
+    assert plain.keys() == other.keys() and plain != other, plain
+
+
+def behind_vmd():
+    on_both("VMD", ("00:0e.0", "10000:e0:06.0", "10000:e1:00.0"), ("00:0f.0",),
+            orders=("boot", "hotadd", "hotadd 4"))
+
+
+def a_change_is_seen():
+    name = "a shared Requester ID at which nothing answers"
+    both = small()[name]
+    pairs = list(replayed.components(both["stock"].partition(),
+                                     both[KERNEL].partition()))
+    shown = [tuple(map(replayed.show, pair)) for pair in pairs]
+    assert shown == [("00:05.0 | 00:06.0", "00:05.0 00:06.0")], shown
+
+
+def group_mf_counts():
+    assert groups_of("two functions", KERNEL) == {("00:03.0",), ("00:03.1",)}
+    assert groups_of("two functions", KERNEL, "iommu=group_mf") == \
+        {("00:03.0", "00:03.1")}
+    assert groups_of("two functions", "stock", "iommu=group_mf") == \
+        {("00:03.0",), ("00:03.1",)}
+
+
+def acs_options_count():
+    whole = ("00:1c.0",), ("01:00.0",), ("02:00.0",), ("02:01.0",), \
+        ("03:00.0",), ("04:00.0",)
+    on_both("acs", *whole)
+    on_both("acs", *whole[:2], ("02:00.0", "03:00.0"), *whole[3:4], whole[5],
+            cmdline="pci=disable_acs_redir=02:00.0")
+
+
+def reach_is_shown():
+    assert not small()["acs"][KERNEL].reach
+    lines = replayed.reach_lines(small()["no acs"][KERNEL])
+    assert lines == ["02:00.0 switch 02:00.0: 04:00.0"], lines
+
+
+def named_line():
+    subject = replayed.subject("wrong", TEXTS["acs"].replace("[03]", "[01]"))
+    found = replayed.replay_all([subject], ["stock"])
+    why = str(found[0]["stock"])
+    assert "wrong: error" in why and "02:00.0 downstream [01] acs" in why, why
+
+
+# The verb, as make calls it
+
+PORT = ("00:1c.{0} PCI bridge [0604]: Intel Corporation Device [8086:7ab8] "
+        "(rev 11)\n\tControl: I/O+ Mem+ BusMaster+\n"
+        "\tBus: primary=00, secondary={1}, subordinate={1}, sec-latency=0\n"
+        "\tCapabilities: [40] Express (v2) Root Port (Slot+), MSI 00\n"
+        "\tCapabilities: [220 v1] Access Control Services\n"
+        "\t\tACSCap:\tSrcValid+ TransBlk- ReqRedir+ CmpltRedir+ UpstreamFwd+ "
+        "EgressCtrl- DirectTrans-\n"
+        "\t\tACSCtl:\tSrcValid- TransBlk- ReqRedir- CmpltRedir- UpstreamFwd- "
+        "EgressCtrl- DirectTrans-\n"
+        "\tKernel driver in use: pcieport\n\n")
+CARD = ("{0}:00.{1} Ethernet controller [0200]: Intel Corporation 82576 Gigabit "
+        "Network Connection [8086:10c9]\n\tControl: I/O+ Mem+ BusMaster+\n"
+        "\tRegion 0: Memory at f7d00000 (32-bit)\n"
+        "\tCapabilities: [a0] Express (v2) Endpoint, MSI 00\n"
+        "\tKernel driver in use: igb\n\n")
+# The listing lacks Function 0 of the ports
+LISTING = PORT.format(4, "01") + CARD.format("01", 0) + PORT.format(5, "02") \
+    + CARD.format("02", 0)
+REPORT = "".join(f"/sys/kernel/iommu_groups/{number}/devices/0000:{device}\n"
+                 for number, device in (
+                     (3, "00:1c.4"), (4, "00:1c.5"), (13, "01:00.0"),
+                     (14, "02:00.0")))
+
+
+def call(folder, **options):
+    """Status and output of scripts/replay, and what it says of errors."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("LSPCI", "GROUPS", "CMDLINE", "ACS", "ORDER",
+                                   "TEXT", "JSON")}
+    # One at a time, for each has the same logs
+    with _verb:
+        done = subprocess.run(VERB, cwd=folder, capture_output=True, text=True,
+                              env={**environment, **options}, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def in_folder(function):
+    """The function's result, of a new folder with some listings."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        (path / "mine.txt").write_text(LISTING)
+        (path / "report").write_text(REPORT)
+        fleet = path / "fleet"
+        fleet.mkdir()
+        (fleet / "a").write_text(LISTING)
+        (fleet / "b").write_text(LISTING)
+        (fleet / "c").write_text(LISTING.replace("01:00.0", "01:00.1")
+                                 .replace("02:", "03:")
+                                 .replace("ary=02", "ary=03")
+                                 .replace("inate=02", "inate=03"))
+        (fleet / "d").write_text("0000:00:00.0 PCI bridge: IBM POWER8 Host "
+                                 "Bridge\n" + PORT.format(0, "01")[60:])
+        (fleet / "e").write_text("Hello,\n\nno listing.\n")
+        return function(path)
+
+
+def one_machine():
+    """What the verb says of one machine with its groups: output, and JSON."""
+    def run(folder):
+        status, said, errors = call(
+            folder, LSPCI="mine.txt", GROUPS="report", TEXT="1", JSON="data")
+        assert not status, errors
+        return said, json.loads((folder / "data").read_text())
+    return once("one machine", lambda: in_folder(run))
+
+
+def several_machines():
+    def run(folder):
+        status, said, errors = call(folder, LSPCI="fleet", ACS="listed")
+        assert not status, errors
+        return said
+    return once("several machines", lambda: in_folder(run))
+
+
+def says(*texts):
+    said, _ = one_machine()
+    words = " ".join(said.split())
+    for text in texts:
+        assert text in words, said
+
+
+def stand_ins_are_hidden():
+    said, data = one_machine()
+    table = said[said.index("\ndevice "):said.index("segment")]
+    assert "00:1c.0" not in table, table
+    assert set(data["machines"]["mine.txt"]["devices"]) == {
+        "00:1c.4", "00:1c.5", "01:00.0", "02:00.0"}
+
+
+def for_programs():
+    _, data = one_machine()
+    machine = data["machines"]["mine.txt"]
+    card = machine["devices"]["02:00.0"]
+    assert (card["reported"], card["ours"], card["reason"], card["driver"]) == \
+        (14, 512, "base", "igb"), card
+    assert machine["groups"]["ours"]["512"] == ["02:00.0"], machine["groups"]
+    assert card["stock"] is not None and not card["reach"], card
+    assert not machine["changes"] + machine["not_as_reported"], machine
+
+
+def a_wrong_report_is_named():
+    def run(folder):
+        (folder / "report").write_text(REPORT.replace("/14/", "/13/"))
+        return call(folder, LSPCI="mine.txt", GROUPS="report")
+    status, said, errors = in_folder(run)
+    assert not status, errors
+    assert ("Not as reported: the machine reports 01:00.0 02:00.0, the replay "
+            "has 01:00.0 | 02:00.0.") in said, said
+
+
+def alike_are_counted():
+    lines = several_machines().splitlines()
+    assert any(line.startswith("a and 1 alike ") for line in lines), lines
+    assert not any(line.startswith("b ") for line in lines), lines
+    assert any(line.startswith("c ") for line in lines), lines
+    assert "5 machines of 4 kinds, 2 refused" in "\n".join(lines), lines
+
+
+def refused_with_reason():
+    said = several_machines()
+    for name, why in (("d", "refused: this is a POWER machine"),
+                      ("e", "refused: no listing of lspci in this text")):
+        assert any(line.startswith(f"{name} ") and why in line
+                   for line in said.splitlines()), said
+
+
+def listed_acs():
+    """ACS is off in the listing: each port has one group with what is below."""
+    line = next(line for line in several_machines().splitlines()
+                if line.startswith("a and 1 alike"))
+    assert line.split()[4:6] == ["4", "1"], line
+
+
+WRONG = {
+    "no file": ({}, "which machine? make replay LSPCI=FILE"),
+    "a file that is not there": ({"LSPCI": "nobody"}, "cannot read nobody"),
+    "an empty folder": ({"LSPCI": "empty"}, "LSPCI=empty: there is no file"),
+    "ACS=some": ({"LSPCI": "mine.txt", "ACS": "some"},
+                 "ACS=some is neither 'listed' nor 'kernel'"),
+    "ORDER=late": ({"LSPCI": "mine.txt", "ORDER": "late"}, "ORDER='late'"),
+    "groups of another machine": (
+        {"LSPCI": "mine.txt", "GROUPS": "other"},
+        "GROUPS= does not say of any device in the listing"),
+    "no listing": ({"LSPCI": "report"}, "no listing of lspci"),
+    "a POWER machine": ({"LSPCI": "fleet/d"}, "POWER"),
+}
+
+
+def wrong(options, why):
+    def run(folder):
+        (folder / "empty").mkdir()
+        (folder / "other").write_text("IOMMU Group 1 77:00.0 X\n")
+        return call(folder, **options)
+    status, said, errors = in_folder(run)
+    assert status and not said and why in errors, (status, said, errors)
+
+
+def cases():
+    for path in sorted(listing.REAL.iterdir()):
+        name = path.name
+        facts = listing.Facts(path.read_text())
+        if facts.groups:
+            yield f"{name}: stock has the groups that were reported", \
+                reported, name
+        yield f"{name}: ours has the groups of stock, in every order", \
+            as_stock, name
+        yield f"{name}: numbers and reasons are the same in every order", \
+            same_in_any_order, name
+        yield f"{name}: it reaches what is written down, in every order", \
+            reaches, name
+    yield "a group with other members than on stock is found", a_change_is_seen
+    yield "iommu=group_mf has its effect on ours", group_mf_counts
+    yield "pci=disable_acs_redir= has its effect on both", acs_options_count
+    yield "Intel's wide ACS registers are where the quirk looks", \
+        wide_registers
+    yield "AMD's southbridge isolates where there is an IOMMU", on_both, \
+        "AMD's southbridge", ("00:14.0",), ("00:14.2",), ("00:14.3",)
+    yield "what is behind a VMD device is in its group", behind_vmd
+    yield "with ORDER=hotadd the IOMMU is there first", iommu_is_first
+    yield "a seed changes the order in which devices come", \
+        seeds_change_the_order
+    yield "932 functions can be replayed", many_functions
+    yield "what a group reaches is shown", reach_is_shown
+    yield "a wrong line of a topology is named", named_line
+    yield "the verb says that nothing changes", says, \
+        "No group has other members on ours than on stock", \
+        "No group reaches a device of another past the IOMMU"
+    yield "the verb gives new numbers for those reported", says, \
+        "/dev/vfio/14 /dev/vfio/512 02:00.0", "/dev/vfio/13 /dev/vfio/256"
+    yield "the verb says that the replay is as reported", says, \
+        "Stock's replay has the groups that the machine reports"
+    yield "the verb shows names and drivers", says, \
+        "01:00.0 82576 Gigabit Network Connection igb"
+    yield "the verb shows the topology if asked to", says, \
+        "segment 0 00:1c.0 rc-endpoint acs no-mem 00:1c.4 root-port [01]"
+    yield "Functions 0 that stand for others are not shown", \
+        stand_ins_are_hidden
+    yield "JSON has groups, reason, reach and driver", for_programs
+    yield "a report that the replay differs from is named", \
+        a_wrong_report_is_named
+    yield "machines that are alike are counted together", alike_are_counted
+    yield "of several machines the refused ones are named", refused_with_reason
+    yield "ACS=listed takes ACS as it is listed", listed_acs
+    for what, (options, why) in WRONG.items():
+        yield f"{what}: it says so", wrong, options, why
