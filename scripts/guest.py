@@ -197,8 +197,8 @@ class Guest:
         agent.close()
         monitor.close()
         try:
-            # The debug kernel takes a minute where three guests share two cores.
-            if self._line(self.agent, 240, "boot") != b"ready":
+            # The debug kernel takes minutes where others use the cores as well.
+            if self._line(self.agent, 600, "boot") != b"ready":
                 self._fail("the guest's init does not speak as expected")
             if bind and iommu in BY_DRIVER:
                 self.sh(BIND_ALL)
