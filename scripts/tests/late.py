@@ -4,15 +4,34 @@ On machines/late-alias AMD's alias table ties two groups by a device that comes 
 It joins the lower one, nothing is moved; that it belongs to the other as well counts
 as long as it is there, whenever somebody wants one of the three.
 """
+import base64
+import pathlib
 import re
+import struct
+import tempfile
+import uuid
 
+import acpi
+import figures
 import guest
 from proof import GROUP_MF, KERNEL, VENDORS, bind, claims, driver, end, ids, \
-    kselftest, members, news, own, partition, refused_as_shared, same_groups, to_own, unbind
+    kselftest, members, news, own, partition, refused_as_shared, \
+    same_groups, to_own, unbind
 
 EPERM = "1"
 POLICIES = ("refuse", "warn")
 LOWER, HIGHER, LATE = "00:05.0", "00:06.0", "01:00.0"
+
+# What it ties to LOWER instead of HIGHER, with a policy of its own for its domain:
+# firmware wants memory mapped for the one, and the other is below a port to which
+# anybody can plug something.
+MAPPED, UNTRUSTED = "00:07.0", "02:00.0"
+POLICY_DEVICES = ["edu,bus=pcie.0,addr=7.0,dma_mask=0xffffffff",
+                  "pcie-root-port,id=rp1,bus=pcie.0,addr=4.0,chassis=2,slot=2",
+                  "edu,bus=rp1,addr=0.0"]
+
+# At most, one after the other
+FAULTS = 60
 
 
 def late_alias(policy, log):
@@ -176,6 +195,211 @@ def not_for_good():
             granted(running, "group 40")
 
 
+# Sets what holds the lock of a device: each for a moment, over and over, as does
+# whoever looks at a device in sysfs or is about to change it.
+LOCKERS = ("while [ -e /tmp/lock ]; do for d in {devices}; do cat $d/driver_override "
+           "$d/power/control; echo vfio-pci > $d/driver_override; done; done "
+           "> /dev/null 2>&1")
+
+
+def locks_are_held(policy, way):
+    """Whoever holds a device's lock while the late device comes matters to nobody."""
+    with late_alias(policy, "late-locks") as running:
+        bind(running, f"{LOWER} {HIGHER}")
+        both = " ".join(to_own(running, way, device)
+                        for device in (LOWER, HIGHER))
+        running.sh("touch /tmp/lock; cd /sys/bus/pci/devices; for n in 1 2 3; do "
+                   + LOCKERS.format(devices=f"0000:{LOWER} 0000:{HIGHER}")
+                   + " & done")
+        for _ in range(4):
+            own(running, both)
+            add_late_device(running)
+            assert running.groups()[LATE] == 40
+            end(running, "vfio-claim")
+            granted(running, both)
+            own(running, both)
+            remove_late_device(running)
+            end(running, "vfio-claim")
+            granted(running, both)
+        running.sh("rm /tmp/lock")
+
+
+def allocations_fail():
+    """While the late device comes; and it still ties the two when it is there."""
+    path = f"/sys/bus/pci/devices/0000:{LATE}"
+    leave = f"[ ! -e {path} ] || echo 1 > {path}/remove"
+    with guest.Guest("late-alias", "amd", "kmemleak=off", kernel="debug",
+                     log="late-faults", more=["edu,bus=rp0,addr=0.0"],
+                     acpi_hotplug=False) as running:
+        # When it is found again, the other two have their groups already.
+        running.sh("cd /sys/bus/pci/devices; for d in "
+                   f"{LATE} {LOWER} {HIGHER}; do echo 1 > 0000:$d/remove; done; "
+                   "echo 1 > /sys/bus/pci/rescan")
+        now = running.groups()
+        assert [now[device] for device in (LOWER, HIGHER, LATE)] == \
+            [40, 48, 40], now
+        bind(running, f"{LOWER} {HIGHER}")
+        # One owner, and two. In few commands: to start one takes this kernel long.
+        running.sh("printf '%s\\n' 'vfio-claim group 40 48' "
+                   "'vfio-claim hold group 48 > /tmp/owner &' "
+                   "'until grep -q . /tmp/owner; do :; done' "
+                   "'vfio-claim group 40; kill $!; wait' > /tmp/claims")
+        wanted = f"40 0\n48 0\n40 {EPERM}\n"
+        for start in "pci_group_add", "iommu_probe_device":
+            running.sh("cd /sys/kernel/debug/failslab; echo 0 > verbose; "
+                       "echo N > ignore-gfp-wait; "
+                       f"set -- $(grep -A 1 ' [Tt] {start}$' /proc/kallsyms); "
+                       "echo 0x$1 > require-start; echo 0x$4 > require-end")
+            failed = 0
+            while failed < FAULTS:
+                left, said = running.sh(
+                    f"{leave}; : > /tmp/owner; echo {failed + 1} > "
+                    "/proc/self/fail-nth; echo 1 > /sys/bus/pci/rescan; "
+                    "read left < /proc/self/fail-nth; "
+                    "echo 0 > /proc/self/fail-nth; echo $left; "
+                    "[ $left != 0 ] || sh /tmp/claims 2>&1",
+                    timeout=60).split("\n", 1)
+                if int(left):       # there is no such allocation
+                    break
+                failed += 1
+                assert said == wanted, f"{start}, {failed}: {said}"
+            assert 0 < failed < FAULTS, f"{start}: {failed}"
+            figures.add("allocations made to fail while a late device comes",
+                        failed)
+        # Nothing of this is remembered when it has gone.
+        running.sh(leave)
+        own(running, "group 48")
+        granted(running, "group 40")
+
+
+def checked(table):
+    """The table with its length, and the sum that makes it valid."""
+    table = bytearray(table)
+    struct.pack_into("<I", table, 4, len(table))
+    table[9] = 0
+    table[9] = -sum(table) & 0xff
+    return bytes(table)
+
+
+def external_facing(path):
+    """An SSDT that says so of a port, in ACPI's machine language."""
+    def sized(content):
+        # Its own length counts, in one byte or in two.
+        length = len(content) + 1
+        return bytes([length]) + content if length < 64 else \
+            bytes([0x40 | (length + 1) & 0xf, (length + 1) >> 4]) + content
+
+    def package(*elements):
+        return b"\x12" + sized(bytes([len(elements)]) + b"".join(elements))
+
+    properties = uuid.UUID("efcc06cc-73ac-4bc3-bff0-76143807c389").bytes_le
+    data = package(
+        b"\x11" + sized(b"\x0a" + bytes([len(properties)]) + properties),
+        package(package(b"\x0dExternalFacingPort\0", b"\x01")))
+    scope = b"\x10" + sized(b"\\\x2f" + bytes([len(path) // 4]) + path
+                           + b"\x08_DSD" + data)
+    return checked(struct.pack("<4sIBB6s8sI4sI", b"SSDT", 0, 2, 0, b"TEST  ",
+                               b"EXTERNAL", 1, b"TEST", 1) + scope)
+
+
+class Policies(guest.Guest):
+    """machines/late-alias with POLICY_DEVICES, and tables that say so of them."""
+
+    def __init__(self, ivrs, tied, memory):
+        self.ivrs, self.tied, self.memory = ivrs, tied, memory
+        super().__init__("late-alias", "amd", kernel=KERNEL, log="late-policy",
+                         more=POLICY_DEVICES)
+
+    def _with_table(self, initramfs):
+        # A definition of memory (type 0x21, of one device), which is to be mapped
+        # where it is, for reading and for writing.
+        mapped = struct.pack("<BBHHHQQQ", 0x21, 7, 32,
+                             acpi.requester_id(MAPPED), 0, 0, *self.memory)
+        ivrs = acpi.ivrs_aliases(self.ivrs, [(LATE, LOWER), (self.tied, LATE)])
+        self.scratch = tempfile.TemporaryDirectory()
+        path = pathlib.Path(self.scratch.name, "initramfs.cpio")
+        path.write_bytes(
+            acpi.initramfs("IVRS", checked(ivrs + mapped))
+            # The port above UNTRUSTED, as QEMU's tables name it
+            + acpi.initramfs("SSDT", external_facing(b"_SB_PCI0S20_"))
+            + initramfs.read_bytes())
+        return path
+
+
+def firmware():
+    """QEMU's IVRS with POLICY_DEVICES, and where the memory of HIGHER is then."""
+    with guest.Guest("late-alias", "amd", kernel=KERNEL, log="late-IVRS",
+                     more=POLICY_DEVICES, tables=False) as running:
+        ivrs = base64.b64decode(running.sh(
+            "base64 /sys/firmware/acpi/tables/IVRS"))
+        start, last, _ = running.read(
+            f"/sys/bus/pci/devices/0000:{HIGHER}/resource").split(maxsplit=2)
+        return ivrs, (int(start, 16), int(last, 16) + 1 - int(start, 16))
+
+
+def policies(running):
+    """Of each group's domain: its type and what must be mapped in it."""
+    return running.sh("cd /sys/kernel/iommu_groups; for g in *; do "
+                      "echo $g $(cat $g/type $g/reserved_regions); done")
+
+
+def does_dma(running, memory):
+    """MAPPED copies what HIGHER's memory starts with, to a register there."""
+    register, inverted = 4, ~0x010000ed & 0xffffffff
+    running.sh(f"pci-peek 0000:{HIGHER} {register} 0")
+    for source, target, command in ((memory, 0x40000, 1),
+                                    (0x40000, memory + register, 3)):
+        running.sh(f"pci-peek 0000:{MAPPED} 0x80 {source:#x} 0x88 {target:#x} "
+                   f"0x90 4 0x98 {command}; sleep 0.3")
+    return int(running.sh(f"pci-peek 0000:{HIGHER} {register}"), 16) == inverted
+
+
+def domain_stays(tied):
+    """Each group has the domain that it had, whoever owns what it is tied to."""
+    ivrs, memory = firmware()
+    with Policies(ivrs, tied, memory) as running:
+        groups = running.groups()
+        ours, others = groups[LOWER], groups[tied]
+        # What is untrusted cannot have that.
+        for number in {ours, groups[UNTRUSTED]}:
+            running.run(f"echo identity > /sys/kernel/iommu_groups/{number}/type")
+        before = policies(running)
+        kinds = {int(number): words for number, *words in
+                 map(str.split, before.splitlines())}
+        assert kinds[ours][0] == "identity", before
+        for device in MAPPED, UNTRUSTED:
+            assert kinds[groups[device]][0].startswith("DMA"), before
+        assert [number for number in kinds if "direct" in kinds[number]] == \
+            [groups[MAPPED]], before
+        for device in HIGHER, MAPPED:
+            path = f"/sys/bus/pci/devices/0000:{device}"
+            running.sh(f"echo 1 > {path}/enable; printf '\\x06' | dd bs=1 seek=4 "
+                       f"conv=notrunc of={path}/config 2>/dev/null")
+        assert does_dma(running, memory[0])
+        bind(running, LOWER)
+        for way in "container", "iommufd":
+            own(running, to_own(running, way, LOWER))
+            add_late_device(running)
+            now = policies(running)
+            assert now == before, f"{before}\nnow {now}"
+            assert does_dma(running, memory[0])
+            now = running.groups()
+            assert now.pop(LATE) == ours and now == groups, now
+            bind(running, tied)
+            assert claims(running, to_own(running, way, tied)) == [EPERM]
+            end(running, "vfio-claim")
+            granted(running, f"group {ours}")
+            if tied == UNTRUSTED:
+                granted(running, f"group {ours} {others}")
+                own(running, f"group {others}")
+                assert claims(running, f"group {ours}") == [EPERM]
+                end(running, "vfio-claim")
+            assert policies(running) == before
+            unbind(running, tied)
+            remove_late_device(running)
+            assert policies(running) == before
+
+
 def selftests():
     """Those of the series; what is not tied late is in reach.py."""
     with late_alias("warn", "late-selftests") as running:
@@ -238,6 +462,18 @@ def cases():
                    "owned then", arrives_while_owned, policy, way)
     yield ("amd: what was refused for being tied late is granted again when all "
            "is idle, over and over", not_for_good)
+    for policy, way in zip(POLICIES, ("container", "iommufd")):
+        yield (f"amd, {policy}, {way}: locks of devices that are held while one "
+               "comes that ties two groups of one owner: the next start is "
+               "granted", locks_are_held, policy, way)
+    yield ("amd, debug: allocations that fail while a device comes that ties two "
+           "groups: their one owner is granted both again, a second one is "
+           "refused", allocations_fail)
+    for what, tied in (("of an untrusted device", UNTRUSTED),
+                       ("in which firmware wants memory mapped", MAPPED)):
+        yield (f"amd: a group with a domain {what} keeps it when a device ties it "
+               "to one with another, and the two are not for two owners",
+               domain_stays, tied)
     yield "amd: selftests/vfio find groups that are tied late as they are", \
         selftests
     for iommu in (*VENDORS, "virtio"):
