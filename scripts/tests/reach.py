@@ -16,6 +16,7 @@ EPERM = "1"
 POLICIES = ("refuse", "warn")
 WAYS = ("container", "iommufd")
 POLICY = "/sys/module/iommu/parameters/reach"
+WRONG_POLICIES = ("perhaps", "", "Refuse", "refuse,", " warn", "1", "x" * 300)
 
 # More ports of machines/switch, none of which has ACS. Below are two edu devices,
 # one that the host uses, and nothing yet.
@@ -30,7 +31,8 @@ TWO_FOR_HOST = [*SWITCH, "virtio-rng-pci,bus=dn3,addr=0.0"]
 
 # For machines/root-ports, whose ports have ACS and so a group each: a function
 # without ACS beside them, and a device for the host below the third one.
-BESIDE_PORTS = ["edu,bus=pcie.0,addr=3.3", "virtio-rng-pci,bus=rp2,addr=0.0"]
+BESIDE_PORTS = ["edu,bus=pcie.0,addr=3.3,dma_mask=0xffffffff",
+                "virtio-rng-pci,bus=rp2,addr=0.0"]
 
 # The ways of selftests/vfio to own two groups that are not tied late.
 SELFTEST = ("containers", "iommufds", "container_then_iommufd",
@@ -42,6 +44,11 @@ ACS, ACS_CONTROL = 0x0d, 6
 SV, RR, CR, UF, DT = 0x01, 0x04, 0x08, 0x10, 0x40
 
 EDU = "010000ed\n"          # what its memory starts with, which nothing else does
+# Its register that gives back the opposite of what is written, those of its DMA,
+# and its buffer.
+INVERTED = 0x4
+SOURCE, TARGET, COUNT, START = 0x80, 0x88, 0x90, 0x98
+BUFFER, TO_BUFFER, FROM_BUFFER = 0x40000, 0x1, 0x3
 
 
 def config(running, device):
@@ -88,6 +95,20 @@ def must_be_on(running, device, on=True):
     if device != HOST:
         found = running.sh(f"pci-peek 0000:{device}")
         assert (found == EDU) == on, f"{device}: {found}"
+
+
+def does_dma(running, device, other):
+    """Has an edu copy the other's first register to its INVERTED by DMA."""
+    memory = int(running.read(
+        f"/sys/bus/pci/devices/0000:{other}/resource").split()[0], 16)
+    running.sh(f"pci-peek 0000:{other} {INVERTED} 0")
+    for source, target, command in ((memory, BUFFER, TO_BUFFER),
+                                    (BUFFER, memory + INVERTED, FROM_BUFFER)):
+        running.sh(f"pci-peek 0000:{device} {SOURCE} {source} {TARGET} {target} "
+                   f"{COUNT} 4 {START} {command}; sleep 0.3")
+    found = running.sh(f"pci-peek 0000:{other} {INVERTED}")
+    assert found in ("ffffffff\n", f"{~int(EDU, 16) & 0xffffffff:08x}\n"), found
+    return found != "ffffffff\n"
 
 
 def reach(running, group):
@@ -178,9 +199,18 @@ def warns_by_default(iommu):
         assert running.read(POLICY) == "warn\n"
         mode = running.sh(f"stat -c %a {POLICY}")
         assert mode == "644\n", mode
-        status, _ = running.run(f"echo perhaps > {POLICY}")
-        assert status and running.read(POLICY) == "warn\n"
-        assert any("iommu.reach: 'perhaps'" in line for line in news(running))
+        for before in POLICIES:
+            set_policy(running, before)
+            for wrong in WRONG_POLICIES:
+                news(running)
+                status, _ = running.run(f"printf '%s\\n' '{wrong}' > {POLICY}")
+                assert status and running.read(POLICY) == before + "\n", wrong
+                lines = [line for line in news(running) if "reach: " in line]
+                assert len(lines) == 1 and \
+                    f"iommu.reach: '{wrong}' is neither" in lines[0], lines
+        # As programs write it that end no line
+        running.sh(f"printf warn > {POLICY}")
+        assert running.read(POLICY) == "warn\n"
 
 
 def two_owners(iommu, policy):
@@ -259,27 +289,39 @@ def assumed(iommu):
 
 def idle_is_off(iommu):
     """An idle device that is reached by a function; on bus 0, for AMD's DMA."""
-    port, below, edu = "00:03.0", "01:00.0", "00:03.3"
-    with guest.Guest("root-ports", iommu, "", KERNEL, log="idle",
-                     more=BESIDE_PORTS[:1]) as running:
+    port, below, edu, other = "00:03.0", "01:00.0", "00:03.3", "04:00.0"
+    # So that its DMA gets to the other's memory, as by the reach that it is not
+    with guest.Guest("root-ports", iommu, "iommu.passthrough=1", KERNEL,
+                     log="idle", more=BESIDE_PORTS[:1]) as running:
         bind(running, below)
         control = acs_control(running, port)
         set_word(running, port, control, word(running, port, control) | DT)
+        set_word(running, other, COMMAND, MEMORY)
         set_word(running, edu, COMMAND, MEMORY | MASTER)
         must_be_on(running, edu)
+        assert does_dma(running, edu, other)
         # Nobody is switched off who only is warned of.
         own(running, f"group {running.groups()[below]}")
         must_be_on(running, edu)
+        assert does_dma(running, edu, other)
         end(running, "vfio-claim")
         set_policy(running, "refuse")
         own(running, f"group {running.groups()[below]}")
         must_be_on(running, edu, False)
+        assert not does_dma(running, edu, other)
+        # Nor if somebody could program it.
+        set_word(running, edu, COMMAND, MEMORY)
+        assert running.sh(f"pci-peek 0000:{edu}") == EDU
+        assert not does_dma(running, edu, other)
+        set_word(running, edu, COMMAND, 0)
         # A driver that leaves groups alone gets it; its owner does not.
         bind(running, edu)
         claim(running, f"group {running.groups()[edu]}", False,
               [past(running.groups()[edu], below, "another owner", edu)])
         end(running, "vfio-claim")
         owned_as_whole(running, edu, NO_RESET | ALONE)
+        set_word(running, edu, COMMAND, MEMORY | MASTER)
+        assert does_dma(running, edu, other)
 
 
 def idle_below_switch_is_off(iommu):
@@ -579,8 +621,8 @@ def cases():
                    policy)
             yield (f"{iommu}, {policy}: a function without ACS reaches those "
                    "beside it and what is below them", function, iommu, policy)
-        yield f"{iommu}: warn is the default, a wrong word changes nothing", \
-            warns_by_default, iommu
+        yield (f"{iommu}: warn is the default, a wrong word changes nothing and is "
+               "quoted", warns_by_default, iommu)
         yield (f"{iommu}: one process owns two groups that reach each other, in "
                "one container or two, in either order", one_owner, iommu, "",
                HERE, THERE)
@@ -592,7 +634,8 @@ def cases():
         yield (f"{iommu}: pci=assume_acs= counts for what is below that port, "
                "and not the other way round", assumed, iommu)
         yield (f"{iommu}: an idle function that is reached is off under refuse, "
-               "and does DMA for its owner afterwards", idle_is_off, iommu)
+               "does no DMA, and does it for its owner afterwards", idle_is_off,
+               iommu)
         yield (f"{iommu}: idle devices behind a switch are off under refuse, and "
                "work for their drivers afterwards", idle_below_switch_is_off,
                iommu)
