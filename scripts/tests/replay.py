@@ -50,18 +50,21 @@ def real_subjects():
             for path in sorted(listing.REAL.iterdir())]
 
 
-def real(kernel, order="boot"):
-    """The Subject and the Replay of each real machine, by name."""
+def real(name, kernel, order="boot"):
+    """The Subject and the Replay of a real machine."""
     def replay():
         subjects = once("subjects", real_subjects)
         found = replayed.replay_all(subjects, [kernel], order=order)
         return {subject.name: (subject, results[kernel])
                 for subject, results in zip(subjects, found)}
-    return once(("real", kernel, order), replay)
+    subject, result = once(("real", kernel, order), replay)[name]
+    if isinstance(result, Exception):
+        raise result
+    return subject, result
 
 
 def reported(name):
-    subject, replay = real("stock")[name]
+    subject, replay = real(name, "stock")
     found = replayed.differences(subject, replay)
     if name in OTHERWISE:
         assert found, f"{name} is no exception: {OTHERWISE[name]}"
@@ -74,9 +77,9 @@ def in_words(replay):
 
 
 def as_stock(name):
-    subject, stock = real("stock")[name]
+    subject, stock = real(name, "stock")
     for order in ORDERS:
-        _, ours = real(KERNEL, order)[name]
+        _, ours = real(name, KERNEL, order)
         for replay in (stock, ours):
             assert replay.groups.keys() == subject.functions.keys(), \
                 (order, replay.groups.keys() ^ subject.functions.keys())
@@ -84,16 +87,16 @@ def as_stock(name):
 
 
 def same_in_any_order(name):
-    _, boot = real(KERNEL)[name]
+    _, boot = real(name, KERNEL)
     for order in ORDERS[1:]:
-        _, other = real(KERNEL, order)[name]
+        _, other = real(name, KERNEL, order)
         assert other.groups == boot.groups, order
         assert other.reasons == boot.reasons, order
 
 
 def reaches(name):
     for order in ORDERS:
-        subject, replay = real(KERNEL, order)[name]
+        subject, replay = real(name, KERNEL, order)
         found = replayed.reach_lines(replay)
         assert found == subject.reach, (
             f"{order}: it reaches {found}, not {subject.reach}; if that is "
