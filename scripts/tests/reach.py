@@ -591,6 +591,26 @@ def selftests(iommu):
                                    for ways in SELFTEST))
 
 
+def nothing_is_reported(iommu):
+    """By the kernel that looks for bugs, of claims and binds that meet."""
+    with guest.Guest("switch", iommu, "iommu.reach=refuse kmemleak=off",
+                     kernel="debug", log="reach-debug", more=SWITCH,
+                     acpi_hotplug=False) as running:
+        unbind(running, HOST)
+        bind(running, f"{HERE} {THERE}")
+        kselftest(running, "vfio_reach",
+                  {"VFIO_REACH_ONE": HERE, "VFIO_REACH_OTHER": THERE},
+                  options="-v refuse_container_then_iommufd")
+        own(running, to_own(running, "iommufd", HERE))
+        said(running)
+        assert not to_host(running, HOST)
+        assert said(running) == [bound_past(HOST, GROUP[HERE], PORT[HERE])]
+        end(running, "vfio-claim")
+        give_to_host(running, HOST)
+        claim(running, f"group {GROUP[HERE]}", False,
+              [past(GROUP[HERE], HOST, "virtio-pci", PORT[HERE])])
+
+
 def cases():
     for iommu in VENDORS:
         for policy in POLICIES:
@@ -642,6 +662,8 @@ def cases():
         yield (f"{iommu}: an idle device that somebody enabled is in the way",
                enabled_is_in_the_way, iommu)
         yield (f"{iommu}: selftests/vfio find reach as it is", selftests, iommu)
+        yield (f"{iommu}, debug: claims and binds that meet, and nothing is "
+               "reported", nothing_is_reported, iommu)
         for name, more, expected in FILES:
             yield (f"{name}, {iommu}: each group's reach file has what it "
                    "reaches, for root", files, name, iommu, more, expected)
