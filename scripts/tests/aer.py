@@ -9,28 +9,32 @@ enough to tell.
 import guest
 from proof import KERNEL, VENDORS, Skip, bind, driver
 
-# One more port of machines/root-ports, and what the host binds below it. Its driver
-# does not know how to recover, so the kernel gives the device up until it is found
-# again.
-HOST, PORT = "05:00.0", "00:05.0"
+# One more port of machines/root-ports, and what the host binds below it, several so
+# that one waits while the walk is at another. Their driver does not know how to
+# recover, so the kernel gives them up until they are found again.
+PORT = "00:05.0"
+HOSTS = ("05:00.0", "05:00.1", "05:00.2")
 MORE = ["pcie-root-port,id=rp4,bus=pcie.0,addr=5.0,chassis=5,slot=5,hotplug=off",
-        "virtio-rng-pci,bus=rp4,addr=0.0"]
+        "virtio-rng-pci,bus=rp4,addr=0.0,multifunction=on",
+        "virtio-rng-pci,bus=rp4,addr=0.1", "virtio-rng-pci,bus=rp4,addr=0.2"]
 # What the port reports: an error that leaves the link as it is, and one that does
 # not, by the names that QEMU has for them.
-ERRORS = ("COMP_TIME", "SDN") * 10
+ERRORS = ("COMP_TIME", "SDN") * 4
 OWNED, OTHER = "01:00.0", "04:00.0"
 BINDING = "/sys/bus/pci/drivers/virtio-pci"
 MEANWHILE = {
-    "bind": f"echo 0000:{HOST} > {BINDING}/unbind; "
-            f"echo 0000:{HOST} > {BINDING}/bind",
+    **{f"bind-{device}": f"echo 0000:{device} > {BINDING}/unbind; "
+                         f"echo 0000:{device} > {BINDING}/bind"
+       for device in HOSTS},
     "rescan": f"echo 1 > /sys/bus/pci/devices/0000:{OTHER}/remove; "
               "echo 1 > /sys/bus/pci/rescan",
     "own": "vfio-claim group {group}"}
 
 
 def find_again(running):
-    running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{HOST}/remove; "
-               "echo 1 > /sys/bus/pci/rescan")
+    running.sh("cd /sys/bus/pci; "
+               + " ".join(f"echo 1 > devices/0000:{device}/remove;"
+                          for device in HOSTS) + " echo 1 > rescan")
 
 
 def recoveries(running):
@@ -38,7 +42,8 @@ def recoveries(running):
 
 
 def nobody_hangs(iommu):
-    with guest.Guest("root-ports", iommu, "", KERNEL, log="aer", more=MORE) as running:
+    with guest.Guest("root-ports", iommu, kernel=KERNEL, log="aer",
+                     more=MORE) as running:
         port = f"/sys/bus/pci/devices/0000:{PORT}"
         if running.run(f"[ -e {port}/aer_rootport_total_err_nonfatal ]")[0]:
             raise Skip("this kernel has no AER: CONFIG_PCIEAER is not set")
@@ -63,7 +68,8 @@ def nobody_hangs(iommu):
             times = int(running.read(f"/tmp/{name}"))
             assert times >= len(ERRORS), f"{name}: {times} times"
         find_again(running)
-        assert driver(running, HOST) == "virtio-pci", driver(running, HOST)
+        for device in HOSTS:
+            assert driver(running, device) == "virtio-pci", device
 
 
 def cases():
