@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 
+import figures
 import listing
 import replayed
 from listing import full
@@ -55,6 +56,10 @@ def real(name, kernel, order="boot"):
     def replay():
         subjects = once("subjects", real_subjects)
         found = replayed.replay_all(subjects, [kernel], order=order)
+        figures.add("real machines brought to life, on stock or in one order "
+                    "on ours", len(subjects))
+        figures.add("functions that these have", sum(
+            len(subject.functions) for subject in subjects))
         return {subject.name: (subject, results[kernel])
                 for subject, results in zip(subjects, found)}
     subject, result = once(("real", kernel, order), replay)[name]
