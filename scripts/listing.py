@@ -913,31 +913,52 @@ class Listing:
         return dict(sorted(result.items()))
 
 
+GROUP = re.compile(
+    r"iommu_groups/(\d+)(?:/|:|$)|(?:^|/)(\d+)/devices(?:/|:|$)"
+    r"|(?i:iommu[ _]?group|to group|\bgroup)(?:/id)?[: #]*(\d+)"
+    rf"|^\s*(\d+):?\s+(?={ADDRESS}\b)|^\s*{ADDRESS}:?\s+(\d+)$"
+    # Alone in its line, or in what tree draws
+    r"|^[^\w.:/]*(\d+)$")
+
+ADDING = re.compile(r"(?:Add|Remov)ing (?:device|(?:to|from) iommu group) ")
+
+
 def parse_groups(text):
     """Numbers by Address, of what people have that says groups.
 
-    The links in /sys/kernel/iommu_groups, as find or ls -R shows them; dmesg's
-    "Adding to iommu group"; what loops print, with the group ahead of a device,
-    in its line or in one above it; lspci's own lines; or "13 00:1c.0".
+    The links in /sys/kernel/iommu_groups, as find, ls -R or tree shows them, or
+    those of devices to there; dmesg's "Adding to iommu group"; what loops print,
+    with the group ahead of a device, in its line or in one above it; lspci's own
+    lines; lsiommu; "13 00:1c.0", and the other way round.
     """
     groups = {}
     number = device = None
-    for line in clean(text):
-        found = re.search(r"iommu_groups/(\d+)(?:/|:|$)"
-                          r"|(?i:iommu[ _]?group|to group|\bgroup)[: #]*(\d+)"
-                          rf"|^\s*(\d+):?\s+(?={ADDRESS}\b)", line)
+    lines = clean(text)
+    if any(map(ADDING.search, lines)):
+        # A kernel's log, which names devices for much else
+        lines = list(filter(ADDING.search, lines))
+    for line in lines:
+        # What a group reaches, or who is in the way, is not in the group
+        if "reache" in line:
+            continue
+        line = line.partition("cannot be owned whole")[0].rstrip()
+        found = GROUP.search(line)
         if found:
             number = int(next(filter(None, found.groups())))
-        addresses = re.findall(rf"(?<![\w:/.])({ADDRESS})\b|/({ADDRESS})\b",
-                               line)
+        # Of a link the address is in its own name, behind bridges on the way
+        addresses = next(filter(None, (
+            re.findall(rf"(?<![\w:.]){ADDRESS}\b", word)
+            for word in line.split())), None)
         if not addresses:
             # lspci's own: the group comes below the device
             if found and device and re.match(r"\s*(IOMMU group|Flags)", line):
                 groups[device] = number
                 number = None
             continue
-        device = parse_address("".join(addresses[-1]))
-        if number is not None:
+        device = parse_address(addresses[-1])
+        if "Removing" in line:
+            groups.pop(device, None)
+        elif number is not None:
             groups[device] = number
     return groups
 

@@ -299,15 +299,39 @@ def power():
 
 GROUP_TEXTS = {
     "find": "/sys/kernel/iommu_groups/{1}/devices/0000:{0}\n",
+    "find -ls": "  71  0 lrwxrwxrwx  1 root  root  0 Nov  1 10:00 "
+                "/sys/kernel/iommu_groups/{1}/devices/0000:{0} -> "
+                "../../../../devices/pci0000:00/0000:00:01.1/0000:{0}\n",
+    "find, in that folder": "./{1}\n./{1}/devices\n./{1}/devices/0000:{0}\n",
     "ls -R": "/sys/kernel/iommu_groups/{1}/devices:\n0000:{0}\n\n",
+    "ls -lR, in that folder":
+        "./{1}/devices:\ntotal 0\nlrwxrwxrwx 1 root root 0 Nov  1 10:00 "
+        "0000:{0} -> ../../../../devices/pci0000:00/0000:00:01.1/0000:{0}\n",
+    "ls -l of devices' links":
+        "lrwxrwxrwx 1 root root 0 Nov  1 10:00 /sys/bus/pci/devices/0000:{0}/"
+        "iommu_group -> ../../../../kernel/iommu_groups/{1}\n",
+    "tree": "├── {1}\n│   ├── devices\n│   │   └── 0000:{0} -> ../../../../"
+            "devices/pci0000:00/0000:00:01.1/0000:{0}\n│   └── type\n",
+    "grep, of our id files":
+        "/sys/bus/pci/devices/0000:{0}/iommu_group/id:{1}\n",
+    "lsiommu": "Group {1}: cannot be owned whole: 0000:00:02.0 is on i915\n"
+               "    reaches group 77, 0000:00:1f.0 (switch 0000:00:1c.0)\n"
+               "`-- 0000:{0}  igb  alias 0000:00:1f.0  PCI bridge: X [1:2]\n",
     "dmesg": "[    0.4] pci 0000:{0}: Adding to iommu group {1}\n",
+    "dmesg, with more in it":
+        "[    0.3] block group 99 is there\n[    0.4] pci 0000:{0}: Adding to "
+        "iommu group 98\n[    0.5] pci 0000:{0}: Removing from iommu group 98\n"
+        "[    0.6] pci 0000:{0}: Adding to iommu group {1}\n"
+        "[    0.7] pcieport 0000:00:1f.0: PME: Signaling with IRQ 122\n",
     "an old dmesg": "[    0.4] iommu: Adding device 0000:{0} to group {1}\n",
     "a loop, in a line": "IOMMU Group {1} {0} PCI bridge [0604]: X [8086:1]\n",
     "a loop, in two lines": "IOMMU Group {1}:\n\t{0} PCI bridge [0604]: X\n",
     "a loop with IDs ahead":
         "Group {1}:\t[8086:a110] [R] {0}  PCI bridge\n",
     "lspci": "{0} PCI bridge: X\n\tIOMMU group: {1}\n",
+    "a loop, number and device in a line each": "{1}\n0000:{0}\n",
     "numbers and addresses": "{1} {0}\n",
+    "addresses and numbers": "0000:{0}: {1}\n",
 }
 
 
@@ -405,6 +429,16 @@ def real_compact():
             f"{folder.name} differs"
 
 
+def only_what_is_grouped():
+    """What left its group, and what is named only in passing, is in none."""
+    text = ("pci 0000:00:1c.0: Adding to iommu group 2\n"
+            "pci 0000:03:00.0: Adding to iommu group 15\n"
+            "pci 0000:03:00.0: Removing from iommu group 15\n"
+            "pci 0000:00:1f.0: PME# disabled\n")
+    assert listing.parse_groups(text) == {
+        listing.parse_address("00:1c.0"): 2}, listing.parse_groups(text)
+
+
 def cases():
     for form, text in FORMS.items():
         yield f"a listing with {form} gives its topology", same, text
@@ -422,6 +456,7 @@ def cases():
     yield "POWER's machines are known", power
     for form, text in GROUP_TEXTS.items():
         yield f"groups are read from {form}", groups_are_read, text
+    yield "a log says who is in a group no more", only_what_is_grouped
     yield "the real listings have the functions that they list", real_counts
     yield "the real listings give the groups that were reported", real_groups
     yield "configuration space is what lspci says it is", real_hexadecimal
