@@ -15,6 +15,7 @@ White space is dropped before anything is looked for in what lspci says of a
 Function: so it does not matter where a mail program broke the lines.
 """
 import collections
+import html
 import pathlib
 import re
 import sys
@@ -443,8 +444,9 @@ class Function:
 # From text to Functions
 
 def clean(text):
-    """Lines without what mail programs do to them."""
-    text = text.replace("\r", "").replace("\u00a0", " ").replace("\f", "")
+    """Lines without what mail programs do to them, terminals and web pages."""
+    text = re.sub(r"[\r\f\ufeff]|\x1b\[[0-9;]*[mK]|</?(?:pre|code)>", "",
+                  html.unescape(text)).replace("\u00a0", " ")
     lines = text.expandtabs().split("\n")
     while sum(bool(re.match(r" ?>", line)) for line in lines) * 2 > \
             sum(bool(line.strip()) for line in lines):
@@ -1002,11 +1004,11 @@ def is_topology(text):
 
 
 def parse_topology(text):
-    """All Functions in a topology, VFs too: by Address their type and their IDs.
+    """All Functions in a topology, VFs last: by Address their type and their IDs.
 
     The IDs are a pair, or None.
     """
-    functions = {}
+    functions, virtual = {}, {}
     segment = 1
     for line in text.splitlines():
         words = line.split()
@@ -1023,8 +1025,8 @@ def parse_topology(text):
         for number in range(int(vfs[1]) if vfs else 0):
             rid = ((address.bus << 8 | address.devfn) + int(vfs[2], 16)
                    + number * int(vfs[3], 16))
-            functions[Address(segment, rid >> 8, rid & 0xff)] = kind, None
-    return functions
+            virtual[Address(segment, rid >> 8, rid & 0xff)] = kind, None
+    return functions | virtual
 
 
 class Facts:

@@ -143,6 +143,7 @@ class Replay:
     """What a kernel made of a Subject.
 
     groups      the number of its group by Address, None without one
+    whole       the groups with Functions that only stand for some
     reasons     why, by Address, where the kernel says so
     reach       a list of Reach by the number of the group that reaches
     cut         numbers of groups that reach more than the kernel shows
@@ -168,6 +169,7 @@ class Replay:
             else:
                 number, text = re.match(r"(\d+)/reach:(.*)", line).groups()
                 self._reached(int(number), text)
+        self.whole = self.members()
         self._hide(subject.hidden)
         self.lost = sorted(subject.functions.keys() - self.groups.keys())
 
@@ -287,6 +289,47 @@ def reach_lines(replay):
         if number in replay.cut:
             lines[f"{full(members[number][0])}:"].append("and more")
     return [f"{way} {' '.join(devices)}" for way, devices in lines.items()]
+
+
+def as_kunit(subject, replays):
+    """A machine as an example in drivers/iommu/tests/pci_group_kunit.c."""
+    lines = subject.text.splitlines()
+    segments = re.findall(r"^segment ([0-9a-f]+)", subject.text, re.MULTILINE)
+    if "segment 0" in lines:
+        # The machine that runs the tests has a bus 0 of its own there
+        free = next(f"{i:x}" for i in range(1, 0x100)
+                    if f"{i:x}" not in segments)
+        lines = [re.sub("^segment 0\\b", f"segment {free}", line)
+                 for line in lines]
+    order = list(listing.parse_topology(subject.text))
+    first = order[0].segment
+
+    def name(address):
+        return listing.show(address, first)
+
+    def groups(replay):
+        return sorted((sorted(members, key=order.index)
+                       for members in replay.whole.values()),
+                      key=lambda members: order.index(members[0]))
+
+    def strings(lines):
+        return "\n".join(f'\t\t"{line}\\n"' for line in lines) or '\t\t""'
+
+    ours, stock = replays["patched"], replays["stock"]
+    found = groups(ours)
+    text = (f'\t{{\n\t\t"{subject.name}",\n{strings(lines)},\n'
+            + strings(" ".join(map(name, members)) for members in found)
+            + ",\n")
+    if not ours.cut and not subject.hidden:
+        text += "\t\t.reach =\n" + strings(
+            " ".join((name(members[0]), reach.rule, name(reach.port),
+                      name(reach.device)))
+            for members in found
+            for reach in ours.reach.get(ours.groups[members[0]], ())) + ",\n"
+    if groups(stock) != found:
+        text += "\t\t.stock =\n" + strings(
+            " ".join(map(name, members)) for members in groups(stock)) + ",\n"
+    return text + "\t},\n"
 
 
 # Comparisons

@@ -4,6 +4,7 @@
 No kernel is needed. The real ones are in ../shared/real; where that is missing
 the tests that need it are skipped.
 """
+import html
 import re
 import textwrap
 
@@ -141,6 +142,10 @@ FORMS = {
     "DOS line ends": make().replace("\n", "\r\n"),
     "no-break spaces": make().expandtabs().replace("  ", "\u00a0 "),
     "empty lines between the lines": make().replace("\n", "\n\n"),
+    "a byte order mark": "\ufeff" + make(),
+    "colours": "".join(f"\x1b[0m\x1b[1;32m{line}\x1b[K\n"
+                       for line in make().split("\n")),
+    "what a web page makes of it": f"<pre><code>{html.escape(make())}</code>",
     "all of it indented": textwrap.indent(make(), "    "),
     "a shell prompt ahead and a log behind":
         "$ sudo lspci -vvv\n" + make() + "[    1.2] pci 0000:00:1c.0: PME# "
@@ -224,6 +229,49 @@ def hexadecimal():
     assert lines["00:1c.0"].endswith("acs=sv+tb-rr+cr+ mf"), lines
 
 
+def multi_function_bit():
+    """Some functions beside Function 0 lack it, which only hex can show."""
+    text = "".join(
+        f"00:1c.{number} PCI bridge: Intel Corporation Device a110\n" + config(
+            HEADER, (0xe, bytes([mf])), (0x18, bytes([0, number + 1, number + 1])),
+            *PORT[1:]) for number, mf in ((0, 0x81), (1, 0x81), (2, 1)))
+    lines, _ = lines_of(text)
+    assert lines["00:1c.1"] == "00:1c.1 root-port [02] 8086:a110", lines
+    assert lines["00:1c.2"] == "00:1c.2 root-port [03] 8086:a110 no-mf", lines
+
+
+def names_of_several():
+    """A name that a quirk's ID has and another one as well is said to be."""
+    if not listing.names().ids:
+        raise Skip("there is no pci.ids")
+    name = "C600/X79 series chipset PCI Express Root Port 1"
+    text = make().replace("Device a110", name)
+    text = re.sub(r"\tCapabilities: \[140.*\n.*\n.*\n", "", text, count=1)
+    lines, notes = lines_of(text)
+    assert lines["00:1c.0"] == "00:1c.0 root-port [01-03] 8086:0000", lines
+    assert "several IDs, of which a quirk of the kernel knows some; surer is " \
+        "lspci -nn: 00:1c.0" in notes, notes
+    # An ID in the same words decides
+    lines, notes = lines_of(text.replace(name, f"{name} [8086:1d10]"))
+    assert lines["00:1c.0"].endswith("8086:1d10 pch-acs"), lines
+    assert "several" not in notes, notes
+
+
+def empty_ports():
+    """A hot-plug port with buses and nothing there; one that has no bus yet."""
+    text = make("nn")
+    port = text[text.index("00:1c.0"):text.index("01:00.0")]
+    for where, second, last, bus in ((1, "04", "33", "[04-33]"),
+                                     (2, "00", "00", "[34]")):
+        text += port.replace("00:1c.0", f"00:1c.{where}").replace(
+            "secondary=01, subordinate=03",
+            f"secondary={second}, subordinate={last}")
+        lines, notes = lines_of(text)
+        assert lines[f"00:1c.{where}"].startswith(
+            f"00:1c.{where} root-port {bus} "), lines
+    assert "bridges without a bus were given one: 00:1c.2" in notes, notes
+
+
 def silent_functions():
     text = make("nn").replace("[8086:10c9] (rev 02)\n" + BODIES[5],
                               "[8086:10c9] (rev ff) (prog-if ff)\n"
@@ -275,6 +323,9 @@ REFUSALS = {
     "what a user may see": (
         re.sub(r"(\tCapabilities: .*\n(\t\t.*\n)*)+",
                "\tCapabilities: <access denied>\n", make()), "as root"),
+    "what a user may see, from a web page": (
+        re.sub(r"(\tCapabilities: .*\n(\t\t.*\n)*)+",
+               "\tCapabilities: &lt;access denied&gt;\n", make()), "as root"),
     "64 bytes of configuration space": (
         "00:1c.0 PCI bridge: Intel Corporation Device a110\n"
         + config(HEADER, (0x34, b"\x40"), size=64), "as root"),
@@ -446,6 +497,10 @@ def cases():
     yield "Intel's older chipsets isolate by a quirk", pch_isolates
     yield "lspci -v is taken, and said to be unsure", verbose_once
     yield "configuration space alone will do", hexadecimal
+    yield "the Multi-Function bit is taken from configuration space", \
+        multi_function_bit
+    yield "a name that several IDs have is said to be", names_of_several
+    yield "ports without anything below them are kept", empty_ports
     yield "functions that do not answer are kept", silent_functions
     yield "a missing Function 0 is stood for", function_0_missing
     yield "a piece of a machine, or several root buses, will do", pieces

@@ -7,6 +7,7 @@ in several orders; besides small ones, each for one thing that replaying has to 
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 import threading
@@ -139,6 +140,12 @@ TEXTS = {
     "VMD": "segment 0\n00:0e.0 rc-endpoint 8086:467f\n00:0f.0 rc-endpoint\n"
            "segment 10000 bus e0 behind 00:0e.0\n"
            "e0:06.0 root-port [e1] acs\n  e1:00.0 endpoint\n",
+    # 120 ports that do not redirect: more than a page of what each reaches
+    "a long reach": "segment 0\n00:1c.0 root-port [01-f0] acs\n"
+                    "  01:00.0 upstream [02-f0]\n" + "".join(
+                        f"    02:{number >> 3:02x}.{number & 7} downstream "
+                        f"[{number + 3:02x}]\n      {number + 3:02x}:00.0 "
+                        "endpoint\n" for number in range(120)),
     "many functions": "segment 0\n" + "".join(
         f"00:{slot:02x}.0 root-port [{slot:02x}] acs ari\n" + "".join(
             f"  {slot:02x}:{number >> 3:02x}.{number & 7} endpoint acs ari\n"
@@ -236,6 +243,48 @@ def reach_is_shown():
     assert lines == ["02:00.0 switch 02:00.0: 04:00.0"], lines
 
 
+def long_reach():
+    """What does not fit a page of sysfs is said to be missing."""
+    replay = small()["a long reach"][KERNEL]
+    numbers = {number for number, own in replay.members().items()
+               if len(own) == 2}
+    assert len(numbers) == 120 and replay.cut == numbers, replay.cut
+    for line in replayed.reach_lines(replay):
+        assert line.endswith(": and more") or len(line.split()) > 80, line
+
+
+def example(name):
+    """A machine of TEXTS as an example of the KUnit tests: its strings, and all."""
+    both = small()[name]
+    text = replayed.as_kunit(replayed.subject(name, TEXTS[name]), both)
+    return re.findall(r'^\t\t"(.*)\\n"', text, re.MULTILINE), text
+
+
+def pasted():
+    for name, text in TEXTS.items():
+        strings, _ = example(name)
+        lines = text.splitlines()
+        # QEMU's own bus 0 is in segment 0
+        free = 2 if "segment 1" in lines else 1
+        assert [line.replace(f"segment {free}", "segment 0") for line in
+                strings[:len(lines)]] == lines, (name, strings[:5])
+        groups = small()[name][KERNEL].partition()
+        assert {frozenset(map(listing.parse_address, line.split())) for line
+                in strings[len(lines):len(lines) + len(groups)]} == groups, name
+
+
+def pasted_besides():
+    _, text = example("no acs")
+    assert text.endswith('\t\t.reach =\n\t\t"02:00.0 switch 02:00.0 04:00.0'
+                         '\\n",\n\t},\n'), text
+    _, text = example("acs")
+    assert text.endswith('\t\t.reach =\n\t\t"",\n\t},\n'), text
+    _, text = example("a shared Requester ID at which nothing answers")
+    assert text.endswith(
+        '\t\t.stock =\n\t\t"00:05.0\\n"\n\t\t"00:06.0\\n"\n\t\t"00:07.0\\n"'
+        ',\n\t},\n'), text
+
+
 def named_line():
     subject = replayed.subject("wrong", TEXTS["acs"].replace("[03]", "[01]"))
     found = replayed.replay_all([subject], ["stock"])
@@ -263,10 +312,9 @@ CARD = ("{0}:00.{1} Ethernet controller [0200]: Intel Corporation 82576 Gigabit 
 # The listing lacks Function 0 of the ports
 LISTING = PORT.format(4, "01") + CARD.format("01", 0) + PORT.format(5, "02") \
     + CARD.format("02", 0)
+REPORTED = ((3, "00:1c.4"), (4, "00:1c.5"), (13, "01:00.0"), (14, "02:00.0"))
 REPORT = "".join(f"/sys/kernel/iommu_groups/{number}/devices/0000:{device}\n"
-                 for number, device in (
-                     (3, "00:1c.4"), (4, "00:1c.5"), (13, "01:00.0"),
-                     (14, "02:00.0")))
+                 for number, device in REPORTED)
 
 
 def call(folder, **options):
@@ -317,6 +365,83 @@ def several_machines():
         assert not status, errors
         return said
     return once("several machines", lambda: in_folder(run))
+
+
+def with_options():
+    """Several machines with kernel options, and groups in a folder for each."""
+    def run(folder):
+        fleet = folder / "fleet"
+        for name in "cde":
+            (fleet / name).unlink()
+        for name in ("no acs", "two functions"):
+            (fleet / name).write_text(TEXTS[name])
+        for name, more in (("a", 0), ("b", 50)):
+            for number, device in REPORTED:
+                path = folder / f"reports/{name}/{number + more}/devices"
+                path.mkdir(parents=True)
+                (path / f"0000:{device}").symlink_to(
+                    f"../../../../devices/pci0000:00/0000:00:1c.4/0000:{device}")
+        status, said, errors = call(
+            folder, LSPCI="fleet", GROUPS="reports", JSON="data",
+            CMDLINE="pci=assume_acs=02:00.0 iommu=group_mf")
+        assert not status, errors
+        return said, json.loads((folder / "data").read_text())["machines"]
+    return once("with options", lambda: in_folder(run))
+
+
+def groups_in_folders():
+    _, machines = with_options()
+    for name, number in (("a", 14), ("b", 64)):
+        assert machines[name]["devices"]["02:00.0"]["reported"] == number
+        assert not machines[name]["not_as_reported"], machines[name]
+
+
+def numbers_are_no_difference():
+    said, _ = with_options()
+    assert "a and 1 alike " in said and "4 machines of 3 kinds" in said, said
+
+
+def cmdline_changes_reach():
+    _, machines = with_options()
+    devices = machines["no acs"]["devices"]
+    assert not any(device["reach"] for device in devices.values()), devices
+    assert small()["no acs"][KERNEL].reach
+
+
+def cmdline_changes_groups():
+    _, machines = with_options()
+    assert machines["two functions"]["groups"] == {
+        "ours": {"24": ["00:03.0", "00:03.1"]},
+        "stock": machines["two functions"]["groups"]["stock"]}
+    assert len(machines["two functions"]["groups"]["stock"]) == 2
+
+
+def long_reach_in_words():
+    def run(folder):
+        (folder / "mine.txt").write_text(TEXTS["a long reach"])
+        return call(folder, LSPCI="mine.txt")
+    status, said, errors = in_folder(run)
+    assert not status, errors
+    words = " ".join(said.split())
+    assert words.count(" reach each other") == 1, said
+    assert "The kernel shows but the first page of what these groups reach: " \
+        "512 " in words, said
+    assert "/dev/vfio/512 02:00.0 03:00.0" in words, said
+
+
+def a_folder_of_groups():
+    """A copy of /sys/kernel/iommu_groups, of one machine; and what it lacks."""
+    def run(folder):
+        for number, device in REPORTED[:-1]:
+            path = folder / f"iommu_groups/{number}/devices"
+            path.mkdir(parents=True)
+            (path / f"0000:{device}").symlink_to(f"../0000:{device}")
+        return call(folder, LSPCI="mine.txt", GROUPS="iommu_groups")
+    status, said, errors = in_folder(run)
+    assert not status, errors
+    words = " ".join(said.split())
+    assert "/dev/vfio/13 /dev/vfio/256 01:00.0" in words, said
+    assert "taken not to be translated: 02:00.0" in words, said
 
 
 def says(*texts):
@@ -389,6 +514,11 @@ WRONG = {
         {"LSPCI": "mine.txt", "GROUPS": "other"},
         "GROUPS= does not say of any device in the listing"),
     "no listing": ({"LSPCI": "report"}, "no listing of lspci"),
+    "groups of several machines, of which none has any": (
+        {"LSPCI": "fleet", "GROUPS": "groups.txt"},
+        "GROUPS=groups.txt: there is no such file beside any of the listings"),
+    "TEXT=all": ({"LSPCI": "mine.txt", "TEXT": "all"},
+                 "TEXT=all is neither '1' nor 'kunit'"),
     "a POWER machine": ({"LSPCI": "fleet/d"}, "POWER"),
 }
 
@@ -428,6 +558,11 @@ def cases():
         seeds_change_the_order
     yield "932 functions can be replayed", many_functions
     yield "what a group reaches is shown", reach_is_shown
+    yield "a reach that is longer than a page is said to be cut", long_reach
+    yield "it is told in one sentence all the same", long_reach_in_words
+    yield "an example for the KUnit tests has topology and groups", pasted
+    yield "it has the reach, and stock's groups where they differ", \
+        pasted_besides
     yield "a wrong line of a topology is named", named_line
     yield "the verb says that nothing changes", says, \
         "No group has other members on ours than on stock", \
@@ -446,6 +581,14 @@ def cases():
     yield "a report that the replay differs from is named", \
         a_wrong_report_is_named
     yield "machines that are alike are counted together", alike_are_counted
+    yield "GROUPS= may be a folder, with a folder for each machine", \
+        groups_in_folders
+    yield "GROUPS= may be a copy of /sys/kernel/iommu_groups", \
+        a_folder_of_groups
+    yield "other numbers of groups make no other kind of machine", \
+        numbers_are_no_difference
+    yield "CMDLINE=pci=assume_acs= changes the reach", cmdline_changes_reach
+    yield "CMDLINE=iommu=group_mf changes the groups", cmdline_changes_groups
     yield "of several machines the refused ones are named", refused_with_reason
     yield "ACS=listed takes ACS as it is listed", listed_acs
     for what, (options, why) in WRONG.items():
