@@ -1051,7 +1051,8 @@ class Facts:
                 block = blocks[line]
             else:
                 block.append(line)
-        self.topology = "\n".join(line.removeprefix("    ")
+        indent = "    " * ("topology" in lines)
+        self.topology = "\n".join(line.removeprefix(indent)
                                   for line in blocks["topology"]) + "\n"
         self.added = [parse_address(line.strip()) for line in blocks["added"]]
         self.groups = {}
