@@ -317,7 +317,7 @@ def as_kunit(subject, replays):
 
     ours, stock = replays["patched"], replays["stock"]
     found = groups(ours)
-    text = (f'\t{{\n\t\t"{subject.name}",\n{strings(lines)},\n'
+    text = (f'\t{{\n\t\t"{subject.name.rpartition("/")[2]}",\n{strings(lines)},\n'
             + strings(" ".join(map(name, members)) for members in found)
             + ",\n")
     if not ours.cut and not subject.hidden:

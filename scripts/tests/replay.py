@@ -416,6 +416,9 @@ def cmdline_changes_groups():
         "ours": {"24": ["00:03.0", "00:03.1"]},
         "stock": machines["two functions"]["groups"]["stock"]}
     assert len(machines["two functions"]["groups"]["stock"]) == 2
+    assert machines["two functions"]["changes"] == [
+        "00:03.0 | 00:03.1 becomes 00:03.0 .1 (00:03.1 group_mf 00:03.0)"], \
+        machines["two functions"]["changes"]
 
 
 def long_reach_in_words():
