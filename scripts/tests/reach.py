@@ -611,6 +611,55 @@ def nothing_is_reported(iommu):
               [past(GROUP[HERE], HOST, "virtio-pci", PORT[HERE])])
 
 
+def left_alone(iommu):
+    """Whoever gave a refused device to another driver meanwhile has decided."""
+    with on_switch(iommu, "iommu.reach=refuse", TWO_FOR_HOST) as running:
+        for device in HOST, LATE:
+            unbind(running, device)
+        bind(running, HERE)
+        own(running, to_own(running, "container", HERE))
+        for device in HOST, LATE:
+            assert not to_host(running, device), device
+        bind(running, HOST)
+        unbind(running, HOST)
+        running.sh(f"echo > /sys/bus/pci/devices/0000:{HOST}/driver_override")
+        end(running, "vfio-claim")
+        # This one comes after it, so that one was thought of by then.
+        give_to_host(running, LATE)
+        assert not driver(running, HOST), driver(running, HOST)
+
+
+def states(iommu):
+    """Who has each group, while it changes hands."""
+    with on_switch(iommu) as running:
+        path = "/sys/kernel/iommu_groups/{}/state"
+        mode = running.sh(f"stat -c %a {path.format(GROUP[HERE])}")
+        assert mode == "400\n", mode
+
+        def must_be(**wanted):
+            found = {name: running.read(path.format(GROUP[device])).rstrip("\n")
+                     for name, device in (("here", HERE), ("there", THERE),
+                                          ("host", HOST))}
+            assert found == wanted, found
+
+        must_be(here="idle", there="idle", host="host")
+        bind(running, f"{HERE} {THERE}")
+        must_be(here="idle", there="idle", host="host")
+        for way in WAYS:
+            own(running, to_own(running, way, HERE))
+            must_be(here="owned", there=f"reached {GROUP[HERE]}", host="host")
+            unbind(running, HOST)
+            must_be(here="owned", there=f"reached {GROUP[HERE]}",
+                    host=f"reached {GROUP[HERE]}")
+            end(running, "vfio-claim")
+            assert to_host(running, HOST)
+            must_be(here="idle", there="idle", host="host")
+        own(running, f"group {GROUP[HERE]} group {GROUP[THERE]}")
+        unbind(running, HOST)
+        must_be(here="owned", there="owned",
+                host=f"reached {GROUP[HERE]} {GROUP[THERE]}")
+
+
 def cases():
     for iommu in VENDORS:
         for policy in POLICIES:
@@ -641,6 +690,10 @@ def cases():
                    policy)
             yield (f"{iommu}, {policy}: a function without ACS reaches those "
                    "beside it and what is below them", function, iommu, policy)
+        yield (f"{iommu}: a device that was refused and had another driver since is "
+               "not bound by itself", left_alone, iommu)
+        yield (f"{iommu}: the file state says who has a group, and who reaches it",
+               states, iommu)
         yield (f"{iommu}: warn is the default, a wrong word changes nothing and is "
                "quoted", warns_by_default, iommu)
         yield (f"{iommu}: one process owns two groups that reach each other, in "
