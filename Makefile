@@ -1,19 +1,22 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
-.PHONY: help setup tree export kernel debug stock arm64 guest userspace run \
+.PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \
 	replay shell test check bench mutants deb clean
 
-help:            ## list the verbs
+help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; test and check do both
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 
 setup:           ## install the Debian packages that are missing
 	@scripts/setup
 
-tree: setup      ## make build/linux: the kernel source, the series on a branch
+tree: setup      ## make build/linux: the kernel source, the series on a branch (build/7.3/linux)
 	@scripts/tree
 
-export: setup    ## write that branch back to patches/
+export: setup    ## write that branch back to patches/6.12/
 	@scripts/export
+
+carry: tree      ## take what changed in the other kernel's branch to KERNEL='s
+	@scripts/carry
 
 kernel: tree     ## build build/linux into build/patched
 	@scripts/kernel patched
@@ -43,10 +46,11 @@ run: guest       ## boot the demo machine, print its IOMMU groups
 replay: stock guest ## what groups another machine would have: LSPCI=FILE, see scripts/replay
 	@scripts/replay
 
-shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE=
+shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE= ON=stock
 	@scripts/shell
 
-test: stock debug userspace arm64 ## run the tests, or with T=pattern those whose name matches
+test: stock debug userspace arm64 ## run the tests, or with T=pattern those whose name matches; ON=stock
+	@scripts/others
 	@scripts/test
 
 check: tree      ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)

@@ -22,9 +22,10 @@ import time
 
 import acpi
 import machine
+import where
 
-TOP = machine.TOP
-BUILD = TOP / "build"
+TOP = where.TOP
+BUILD = where.BUILD
 OUT = {"patched": BUILD / "patched", "stock": BUILD / "base/stock",
        "debug": BUILD / "debug", "arm64": BUILD / "arm64"}
 KERNELS = {name: out / "arch/x86/boot/bzImage" for name, out in OUT.items()}

@@ -7,7 +7,8 @@ import acpi
 import guest
 import machine
 
-KERNEL = os.environ.get("KERNEL") or "patched"
+# Which build is tested: ON=stock is to see that a test can fail
+KERNEL = os.environ.get("ON") or "patched"
 VENDORS = ("intel", "amd")
 IOMMUS = ("intel", "amd", "virtio")
 PLAIN = ""

@@ -1,7 +1,7 @@
 """The series as commits, a tree to walk through them, and what compilers say.
 
 What is checked is what make tree made of patches/, or the branch or commit that
-the variable SERIES names, in build/linux.
+the variable SERIES names, in the kernel's tree.
 """
 import collections
 import contextlib
@@ -17,13 +17,13 @@ import sys
 import tempfile
 import time
 
-TOP = pathlib.Path(__file__).resolve().parent.parent
-LINUX = TOP / "build/linux"
-STATE = TOP / "build/check"
+from where import BUILD, LINUX, TOP
+
+STATE = BUILD / "check"
 TREE = STATE / "linux"
 
 # As in scripts/kernel: clones share what ccache has.
-ENV = dict(os.environ, CCACHE_BASEDIR=str(TOP / "build"), KBUILD_BUILD_USER="rig",
+ENV = dict(os.environ, CCACHE_BASEDIR=str(BUILD), KBUILD_BUILD_USER="rig",
            KBUILD_BUILD_HOST="rig", KBUILD_BUILD_TIMESTAMP="2025-01-01 00:00:00")
 MESSAGE = re.compile(r"\b(warning|error|fatal error|sorry)\b: |\*\*\* ", re.I)
 PLACE = re.compile(r":\d+(:\d+(-\d+)?)?(?=:)|\+0x[0-9a-f]+| line \d+")
@@ -64,9 +64,9 @@ def name(commit):
 
 
 def work_tree(path, commit):
-    """The commit in a work tree of build/linux.
+    """The commit in a work tree of the kernel's tree.
 
-    One that belongs to a build/linux that was made anew since is made anew.
+    One that belongs to a tree that was made anew since is made anew.
     """
     path.mkdir(parents=True, exist_ok=True)
     if run("git", "rev-parse", "--show-toplevel", cwd=path)[1] != f"{path}\n":

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 
 import machine
+import where
 from proof import Skip
 
 TOP = machine.TOP
@@ -30,6 +31,9 @@ WRONG_LINES = (
 
 def run(*command, cwd=TOP, env=None):
     """Exit status, and both streams, of a command."""
+    # The kernel that the tests are run for says nothing here.
+    env = {name: value for name, value in (env or os.environ).items()
+           if name != "KERNEL"}
     done = subprocess.run(command, cwd=cwd, env=env, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=120)
@@ -102,15 +106,15 @@ def wrong_machine_is_located(wrong, reason):
 class Copy:
     """The scripts in a directory of their own, with a small kernel tree.
 
-    Its base has one file, and patches/ the one patch that changes it.
+    Its base has one file, and the series the one patch that changes it.
     """
 
     def __enter__(self):
         self.place = tempfile.TemporaryDirectory()
         self.top = pathlib.Path(self.place.name)
         self.linux = self.top / "build/linux"
-        self.patches = self.top / "patches"
-        self.patches.mkdir()
+        self.patches = self.top / "patches" / where.KERNELS[0]
+        self.patches.mkdir(parents=True)
         (self.top / "configs").mkdir()
         shutil.copytree(TOP / "scripts", self.top / "scripts",
                         ignore=shutil.ignore_patterns("__pycache__"))
@@ -210,7 +214,7 @@ def export_keeps_patches():
         copy.commit("file", "one\ntwo\nthree\n", "file: Add three")
         copy.change_patch()
         before = copy.patch().read_text()
-        copy.refuses("export", "patches/ changed")
+        copy.refuses("export", f"{copy.patches.name} changed")
         assert copy.patch().read_text() == before
 
 
@@ -248,15 +252,18 @@ def export_is_identical():
         assert copy.patch().read_bytes() == before
 
 
-def patches_are_as_exported():
-    """patches/ is what make export would write from what make tree made."""
-    state = (TOP / "build/linux/.git/rig-patches").read_text().split()
-    head = must("git", "-C", TOP / "build/linux", "rev-parse", "series")
+def patches_are_as_exported(kernel):
+    """The series is what make export would write from what make tree made."""
+    linux, patches = where.build(kernel) / "linux", TOP / "patches" / kernel
+    if not linux.exists():
+        raise Skip(f"there is no tree of {kernel}")
+    state = (linux / ".git/rig-patches").read_text().split()
+    head = must("git", "-C", linux, "rev-parse", "series")
     if state[1] != head.strip():
-        raise Skip("build/linux has work that is not exported")
+        raise Skip(f"{linux} has work that is not exported")
     with tempfile.TemporaryDirectory() as out:
-        must(TOP / "scripts/export", out)
-        for patch in sorted((TOP / "patches").glob("*.patch")):
+        must("env", f"KERNEL={kernel}", TOP / "scripts/export", out)
+        for patch in sorted(patches.glob("*.patch")):
             if patch.name.startswith("0000-"):
                 continue
             assert (pathlib.Path(out) / patch.name).read_bytes() == \
@@ -285,5 +292,6 @@ def cases():
     yield "export refuses fixups that are not squashed", export_wants_squash
     yield "export follows the tree, and keeps the cover", export_follows_tree
     yield "export writes the bytes that tree took", export_is_identical
-    yield "patches/ is byte for byte what export writes", \
-        patches_are_as_exported
+    for kernel in where.KERNELS:
+        yield f"patches/{kernel}/ is byte for byte what export writes", \
+            patches_are_as_exported, kernel

@@ -1,0 +1,26 @@
+"""Where things are for the kernel that is worked on, as in lib.sh.
+
+That is the first of scripts/kernels, or the one that KERNEL= says.
+"""
+import os
+import pathlib
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+KERNELS = [line.split()[0] for line
+           in (TOP / "scripts/kernels").read_text().splitlines()
+           if line and not line.startswith("#")]
+KERNEL = os.environ.get("KERNEL") or KERNELS[0]
+if KERNEL not in KERNELS:
+    sys.exit(f"no KERNEL={KERNEL}: there are {' '.join(KERNELS)} "
+             "(scripts/kernels)")
+
+
+def build(kernel):
+    """What is made of the first is in build/, of another in build/<kernel>/."""
+    return TOP / "build" / ("" if kernel == KERNELS[0] else kernel)
+
+
+BUILD = build(KERNEL)
+LINUX = BUILD / "linux"
+PATCHES = TOP / "patches" / KERNEL
