@@ -29,11 +29,11 @@ WRONG_LINES = (
 )
 
 
-def run(*command, cwd=TOP, env=None):
+def run(*command, cwd=TOP, env=None, kernel=None):
     """Exit status, and both streams, of a command."""
-    # The kernel that the tests are run for says nothing here.
+    # Not with the kernel that the tests are run for.
     env = {name: value for name, value in (env or os.environ).items()
-           if name != "KERNEL"}
+           if name != "KERNEL"} | ({"KERNEL": kernel} if kernel else {})
     done = subprocess.run(command, cwd=cwd, env=env, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=120)
@@ -109,31 +109,44 @@ class Copy:
     Its base has one file, and the series the one patch that changes it.
     """
 
+    def __init__(self, beside=None):
+        """Beside another copy's, the tree of the second kernel."""
+        self.beside = beside
+        self.kernel = where.KERNELS[1] if beside else None
+
     def __enter__(self):
-        self.place = tempfile.TemporaryDirectory()
-        self.top = pathlib.Path(self.place.name)
-        self.linux = self.top / "build/linux"
-        self.patches = self.top / "patches" / where.KERNELS[0]
+        if self.beside:
+            self.top = self.beside.top
+        else:
+            self.place = tempfile.TemporaryDirectory()
+            self.top = pathlib.Path(self.place.name)
+            (self.top / "configs").mkdir()
+            shutil.copytree(TOP / "scripts", self.top / "scripts",
+                            ignore=shutil.ignore_patterns("__pycache__"))
+        kernel = self.kernel or where.KERNELS[0]
+        self.linux = self.top / where.build(kernel).relative_to(TOP) / "linux"
+        self.patches = self.top / "patches" / kernel
         self.patches.mkdir(parents=True)
-        (self.top / "configs").mkdir()
-        shutil.copytree(TOP / "scripts", self.top / "scripts",
-                        ignore=shutil.ignore_patterns("__pycache__"))
         self.linux.mkdir(parents=True)
-        (self.top / "build/version").write_text("1\n")
+        (self.linux.parent / "version").write_text("1\n")
         self.git("init", "-q", "-b", "series")
         for key, value in (("user.name", "A"), ("user.email", "a@b.example")):
             self.git("config", key, value)
-        self.commit("file", "one\n", "base")
+        first = "one\n" if not self.beside else "nought\n\n\n\n\none\n"
+        self.commit("file", first, "base")
         self.git("tag", "base")
         (self.linux / ".git/rig-patches").write_text(
             f"none {self.head()}\n")
         self.tree()
-        self.commit("file", "one\ntwo\n", "file: Add two")
+        self.commit("file", f"{first}two\n", "file: Add two")
         self.export()
+        self.tree()
+        self.git("update-ref", "refs/rig/carried", "series")
         return self
 
     def __exit__(self, *error):
-        self.place.cleanup()
+        if not self.beside:
+            self.place.cleanup()
 
     def git(self, *command):
         return must("git", "-C", self.linux, *command)
@@ -147,13 +160,13 @@ class Copy:
         return self.git("rev-parse", "HEAD").strip()
 
     def tree(self):
-        return must(self.top / "scripts/tree")
+        return must(self.top / "scripts/tree", kernel=self.kernel)
 
     def export(self):
-        return must(self.top / "scripts/export")
+        return must(self.top / "scripts/export", kernel=self.kernel)
 
     def refuses(self, script, reason):
-        status, said = run(self.top / "scripts" / script)
+        status, said = run(self.top / "scripts" / script, kernel=self.kernel)
         assert status and reason in said, f"{status}: {said}"
 
     def patch(self):
@@ -252,6 +265,93 @@ def export_is_identical():
         assert copy.patch().read_bytes() == before
 
 
+def subjects(copy):
+    return copy.git("log", "--reverse", "--format=%s", "base..").splitlines()
+
+
+def carry_follows():
+    """What changed in a patch, and one that is new, in their places."""
+    with Copy() as copy, Copy(copy) as other:
+        other.commit("own", "of this one alone\n", "own: Add a file")
+        copy.git("commit", "-q", "--amend", "-m", "file: Add two\n\nWhy.")
+        copy.commit("file", "one\nzwei\n", "fixup! file: Add two")
+        copy.git("-c", "sequence.editor=true", "rebase", "-q", "-i",
+                 "--autosquash", "base")
+        copy.commit("new", "new\n", "new: Add another")
+        must(copy.top / "scripts/carry", kernel=other.kernel)
+        assert (other.linux / "file").read_text().endswith("one\nzwei\n")
+        assert subjects(other) == ["file: Add two", "own: Add a file",
+                                   "new: Add another"], subjects(other)
+        said = other.git("log", "-1", "--format=%b", "base..series", "--", "file")
+        assert said.strip() == "Why.", said
+        before = other.head()
+        must(copy.top / "scripts/carry", kernel=other.kernel)
+        assert other.head() == before, "a second time it does something"
+
+
+def carry_leaves_conflicts():
+    with Copy() as copy, Copy(copy) as other:
+        before = other.head()
+        other.git("commit", "-q", "--amend", "-m", "file: Add two")
+        other.commit("file", "nought\n\n\n\n\none\ndeux\n", "fixup")
+        other.git("reset", "-q", "--soft", "base")
+        other.git("commit", "-q", "-m", "file: Add two")
+        copy.commit("file", "one\nzwei\n", "fixup")
+        copy.git("reset", "-q", "--soft", "base")
+        copy.git("commit", "-q", "-m", "file: Add two")
+        other.refuses("carry", "rebase --continue")
+        assert "UU file" in other.git("status", "--porcelain")
+        other.commit("file", "nought\n\n\n\n\none\ndrei\n", "resolved")
+        other.git("-c", "core.editor=true", "rebase", "--continue")
+        assert other.head() != before
+        assert other.git("show", "series:file").endswith("drei\n")
+        must(copy.top / "scripts/carry", kernel=other.kernel)
+
+
+def source_is_gone():
+    """Of the second kernel, as when Debian has the next one."""
+    with Copy() as copy:
+        (copy.top / "machines").symlink_to(TOP / "machines")
+        bin = copy.top / "bin"
+        bin.mkdir()
+        for name, text in (
+                ("apt-get", "true"),
+                ("apt-cache", 'case "$*" in *madison*) echo '
+                 '"linux-source-9.9 | 9.9.1-1 | suite";; *) exit 1;; esac')):
+            (bin / name).write_text(f"#!/bin/sh\n{text}\n")
+            (bin / name).chmod(0o755)
+        kernel = where.KERNELS[1]
+        env = dict(os.environ, PATH=f"{bin}:{os.environ['PATH']}")
+        status, said = run(copy.top / "scripts/tree", env=env, kernel=kernel)
+        assert status, said
+        for part in (f"linux-source-{kernel} is wanted", "linux-source-9.9 9.9.1-1",
+                     f"make tree KERNEL={kernel} SOURCE="):
+            assert part in said, f"no '{part}' in: {said}"
+        # The other one's verbs go on, and tests are skipped.
+        must(copy.top / "scripts/others", env=env)
+        said = must(copy.top / "scripts/test", "^[^:]*: rig: a bare", env=env,
+                    kernel=kernel)
+        assert f"SKIP linux-source-{kernel} is wanted" in said, said
+        assert said.endswith("# 1 skipped\n0 passed, 0 failed\n"), said
+
+
+def source_by_hand():
+    with Copy() as copy:
+        source = copy.top / "source"
+        source.mkdir()
+        (source / "Makefile").write_text(
+            "VERSION = 9\nPATCHLEVEL = 9\nSUBLEVEL = 1\n")
+        (source / ".gitignore").write_text("*.o\n")
+        (source / "file").write_text("one\n")
+        kernel = where.KERNELS[1]
+        shutil.copytree(copy.patches, copy.top / "patches" / kernel)
+        must(copy.top / "scripts/tree", kernel=kernel,
+             env=dict(os.environ, SOURCE=str(source)))
+        made = copy.top / "build" / kernel
+        assert (made / "linux/file").read_text() == "one\ntwo\n"
+        assert (made / "version").read_text() == "9.9.1\n"
+
+
 def patches_are_as_exported(kernel):
     """The series is what make export would write from what make tree made."""
     linux, patches = where.build(kernel) / "linux", TOP / "patches" / kernel
@@ -292,6 +392,12 @@ def cases():
     yield "export refuses fixups that are not squashed", export_wants_squash
     yield "export follows the tree, and keeps the cover", export_follows_tree
     yield "export writes the bytes that tree took", export_is_identical
+    yield ("where the source of a kernel is gone it says what there is, and that "
+           "kernel's tests are skipped", source_is_gone)
+    yield "a tree is made of a source that is given by hand", source_by_hand
+    yield ("carry takes what changed in the other kernel's series to the "
+           "patches of the same subjects", carry_follows)
+    yield "carry leaves conflicts to the person", carry_leaves_conflicts
     for kernel in where.KERNELS:
         yield f"patches/{kernel}/ is byte for byte what export writes", \
             patches_are_as_exported, kernel
