@@ -67,8 +67,8 @@ IOMMU = {
 NO_PCI = "pci=off pci=noacpi iommu=off intremap=off pcie_aspm=off"
 
 # What firmware describes, as it does virtio-iommu and SMMUv3, translates for a
-# device once a driver wants the device.
-BY_DRIVER = ("virtio", "smmu")
+# device once a driver wants the device on 6.12, later when the device is added.
+BY_DRIVER = ("virtio", "smmu") if where.KERNEL == "6.12" else ()
 BIND_ALL = ("cd /sys/bus/pci; for d in devices/*; do [ -e $d/driver ] || "
             "{ echo vfio-pci > $d/driver_override; "
             "echo ${d#*/} > drivers_probe; }; done")
