@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import gzip
 import re
+import sys
 import threading
 
 import guest
@@ -254,6 +255,10 @@ def replay_all(subjects, kernels=KERNELS, cmdline="", order="boot",
     def all_on(kernel):
         nonlocal done
         with Stage(kernel, cmdline) as stage:
+            if kernel == "patched" and cmdline:
+                for line in re.findall(r"\] (.*, ignoring it)\r?$",
+                                       stage.guest.log(), re.MULTILINE):
+                    print(f"replay: our kernel: {line}", file=sys.stderr)
             for subject, result in zip(subjects, results):
                 try:
                     result[kernel] = stage.replay(subject, order)

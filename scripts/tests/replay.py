@@ -385,8 +385,10 @@ def with_options():
                     f"../../../../devices/pci0000:00/0000:00:1c.4/0000:{device}")
         status, said, errors = call(
             folder, LSPCI="fleet", GROUPS="reports", JSON="data",
-            CMDLINE="pci=assume_acs=02:00.0 iommu=group_mf")
+            CMDLINE="pci=assume_acs=02:00.0 iommu=group_mf iommu.reach=some")
         assert not status, errors
+        assert "replay: our kernel: iommu: iommu.reach: 'some' is neither warn " \
+            "nor refuse, ignoring it" in errors, errors
         return said, json.loads((folder / "data").read_text())["machines"]
     return once("with options", lambda: in_folder(run))
 
