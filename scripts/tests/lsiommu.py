@@ -12,7 +12,7 @@ import guest
 import machine
 from proof import IOMMUS, KERNEL, PLAIN, VENDORS, bind, boot
 
-PROGRAM = guest.BUILD / "guest/lsiommu"
+PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
 MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
 EPERM = "1"
 
@@ -216,9 +216,12 @@ class Tree:
         return where
 
     def device(self, name, group=None, bus="pci", driver=None, entry=None,
-               vfio=False, **files):
-        """A device; of PCI it is a network card where not said otherwise."""
-        where = self.top / "devices" / bus / name
+               vfio=False, below="", **files):
+        """A device; of PCI it is a network card where not said otherwise.
+
+        below   the directories between it and /sys/devices/<bus>
+        """
+        where = self.top / "devices" / bus / below / name
         where.mkdir(parents=True)
         if bus == "pci":
             files = {"class": "0x020000", "vendor": "0x8086",
@@ -236,6 +239,13 @@ class Tree:
         if group is not None:
             (self.group(group) / "devices" / (entry or name)).symlink_to(where)
             (where / "iommu_group").symlink_to(self.group(group))
+        return where
+
+    def link(self, name, where):
+        """What makes a device known by another name."""
+        place = self.top / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(where)
 
     def run(self, *arguments):
         """Exit status, and both streams as text."""
@@ -438,6 +448,68 @@ def some_only():
             assert len(clusters) == len(groups) + bool(lone), clusters
 
 
+def by_any_name():
+    """In each way that people have it, the one device and no other."""
+    with Tree() as tree:
+        root = "pci0000:00"
+        tree.device("0000:00:05.0", 40, below=root, device="0x000c")
+        card = tree.device("0000:03:00.0", 768, below=f"{root}/0000:00:05.0")
+        tree.device("0000:03:00.1", 769, below=f"{root}/0000:00:05.0",
+                    device="0x10d4")
+        tree.device("0000:00:06.0", 48, below=root, device="0x10d5")
+        tree.device("10000:e0:06.0", 9, below=f"{root}/0000:00:06.0/pci10000:e0",
+                    device="0x10d6")
+        virtual = tree.device("0000:04:00.0", 1024, device="0x10ed",
+                              below=f"{root}/0000:00:05.0")
+        (virtual / "physfn").symlink_to(card)
+        (card / "virtfn0").symlink_to(card)
+        (card / "virtfn1").symlink_to(virtual)
+        for part in ("net/eth0", "vfio-dev/vfio0", "block/vda/vda1"):
+            (card / part).mkdir(parents=True)
+        (card / "block/vda/vda1/partition").write_text("1")
+        (tree.top / "devices/virtual/block/dm-0/slaves").mkdir(parents=True)
+        (tree.top / "devices/virtual/block/dm-0/slaves/vda1").symlink_to(
+            card / "block/vda/vda1")
+        (tree.top / "devices/virtual/net/br0").mkdir(parents=True)
+        (tree.top / "devices/virtual/net/br0/lower_eth0").symlink_to(
+            card / "net/eth0")
+        subsystem = tree.top / "devices/virtual/nvme-subsystem/nvme-subsys0"
+        (subsystem / "nvme0n1").mkdir(parents=True)
+        (card / "nvme/nvme0").mkdir(parents=True)
+        (subsystem / "nvme0").symlink_to(card / "nvme/nvme0")
+        tree.link("class/net/eth0", card / "net/eth0")
+        tree.link("class/net/br0", tree.top / "devices/virtual/net/br0")
+        tree.link("class/vfio-dev/vfio0", card / "vfio-dev/vfio0")
+        tree.link("class/block/vda1", card / "block/vda/vda1")
+        tree.link("class/block/dm-0", tree.top / "devices/virtual/block/dm-0")
+        tree.link("class/block/nvme0n1", subsystem / "nvme0n1")
+        tree.link("dev/char/1:3", card / "net/eth0")
+        links = tree.top / "bus/pci/devices"
+        for group, names in {
+                768: ("03:00.0", "3:0.0", "0:03:00.0", "0000:3:0.0",
+                      "00:05.0/00.0", "0:5.0/0.0", "0000:00:05.0/00.0",
+                      "8086:10D3", "/dev/vfio/768", "/dev/vfio/noiommu-768",
+                      "noiommu-768", "vfio0", "/dev/vfio/devices/vfio0", "eth0",
+                      "br0", "vda1", "dm-0", "nvme0n1", "/dev/null",
+                      links / "0000:03:00.0", card, card / "net",
+                      tree.top / "class/net/eth0",
+                      tree.top / "kernel/iommu_groups/768"),
+                769: ("03:00.1", "8086:10d4", "00:05.0/0.1"),
+                1024: ("00:05.0/00.0/vf1", "0:5.0/0.0/VF1", "04:0"),
+                9: ("10000:e0:06.0", "10000:e0:6.0")}.items():
+            for name in names:
+                found = [one["group"] for one in tree.json(name)["groups"]]
+                assert found == [group], f"{name}: {found}, not {group}"
+        found = [one["group"] for one in tree.json("3:00")["groups"]]
+        assert found == [768, 769], found
+        for name in ("03:00.2", "00:05.0/", "00:05.0/01.0", "00:05.0/00.0/00.0",
+                     "00:05.0/00.0/vf0", "00:05.0/vf1", "8086:10d", "086:10d3",
+                     "003:00.0", "03:00.", "03", "vfio1", "/dev/vfio/769x",
+                     "/dev/vfio/devices/vfio1", "/dev/zero", "/nowhere", "..",
+                     "net", "../block/vda1", tree.top):
+            tree.fails(f"'{name}'", name)
+
+
 def wrong_input():
     """It is named, nothing is listed, and the exit status is 1."""
     with Tree() as tree:
@@ -553,6 +625,7 @@ def cases():
             ("prints valid JSON and dot whatever the names", odd_names),
             ("knows two members of one name apart", same_names),
             ("lists only the groups that it was asked for", some_only),
+            ("takes devices as people have them", by_any_name),
             ("says what is wrong in its input", wrong_input),
             ("says that there are no groups", nothing_there),
             ("reads no more of pci.ids than what is there", names_by_number),
