@@ -15,6 +15,7 @@ from proof import IOMMUS, KERNEL, PLAIN, VENDORS, bind, boot
 PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
 MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
 EPERM = "1"
+COLUMNS = 100
 
 # What the guests have of drivers that leave a group to others.
 MANAGED = ("pcieport", "vfio-pci")
@@ -34,8 +35,27 @@ def reach_lines(group):
     """What the tree has of what the JSON says that a group reaches."""
     return ["    reaches " + ("" if one["group"] is None
                               else f"group {one['group']}, ")
-            + f"{one['device']} ({one['rule']} {one['port']})"
+            + f"{one['device']} ({one['rule']} {one['port']}"
+            + (f": {one['fault']})" if one["fault"] else ")")
             for one in group.get("reach", [])]
+
+
+def reason_of(device):
+    """As the kernel writes it."""
+    reason = device.get("reason")
+    return reason and " ".join(filter(None, (reason["rule"],
+                                             reason["device"])))
+
+
+def titles(said):
+    """By the tree's first lines: devices, and what the group reaches."""
+    found = [(f"Group {group['group']}", group["devices"], reach_lines(group))
+             for group in said["groups"]]
+    for why in dict.fromkeys(device["why"] for device in said["ungrouped"]):
+        found.append((f"No group: {why}",
+                      [device for device in said["ungrouped"]
+                       if device["why"] == why], []))
+    return found
 
 
 def graph(text):
@@ -92,7 +112,7 @@ def as_sysfs(name, iommu, cmdline, kernel):
             assert device["bus"] == "pci", device
             assert device["driver"] == driver, device
             assert device["host_driver"] == on_host, device
-            reason = device.get("reason")
+            reason = reason_of(device)
             assert (reason and reason.replace(" 0000:", " ")) == \
                 found.reasons.get(short), device
         assert group["ownable"] != any(device["host_driver"] for device
@@ -107,36 +127,34 @@ def same_in_all_forms(name, iommu, cmdline, kernel):
     """The tree and the picture have what the JSON has, members in order."""
     found = boot(name, iommu, cmdline, kernel)
     said = json.loads(found.lsiommu["--json"])
-    groups = [(f"Group {group['group']}", group["devices"], reach_lines(group))
-              for group in said["groups"]]
-    if said["ungrouped"]:
-        groups.append(("No group", said["ungrouped"], []))
-
+    groups = titles(said)
     trees = found.lsiommu[""].rstrip("\n").split("\n\n")
     assert len(trees) == len(groups), found.lsiommu[""]
     clusters, nodes, edges = graph(found.lsiommu["--dot"])
     assert len(clusters) == len(groups), clusters
     for (title, devices, reach), tree, cluster in zip(groups, trees, clusters):
-        first, *lines = tree.splitlines()
+        assert all(len(line) <= COLUMNS for line in tree.splitlines()), tree
+        first, *lines = re.sub(r"\n {4,8}(?! |reaches)", " ",
+                               tree).splitlines()
         below = lines[len(devices):]
         assert below == reach, f"{below}, not {reach}"
         lines = lines[:len(devices)]
-        assert first.split(":")[0] == title, f"{first}, not {title}"
-        assert cluster.split(":")[0] == title, f"{cluster}, not {title}"
+        assert first.startswith(title), f"{first}, not {title}"
+        assert cluster == first, f"{cluster}, not {first}"
         assert len(lines) == len(devices), tree
-        assert len(lines) + len(reach) + 1 == len(tree.splitlines()), tree
         for device, line in zip(devices, lines):
             branch, *cells = MEMBER.match(line).groups()
             assert cells == [device["device"], device["driver"] or "-"], line
             assert (branch == "`") == (line is lines[-1]), tree
-            assert device.get("reason", "") in line, line
+            assert (reason_of(device) or "") in line, line
             assert f"[{device['vendor_id']}:{device['device_id']}]" in line
     assert sorted(label.split("\\n")[0] for label in nodes.values()) == \
         sorted(device["device"] for _, devices, _ in groups
                for device in devices), nodes
-    named = sorted((device["device"], *reversed(device["reason"].split()))
+    named = sorted((device["device"], device["reason"]["device"],
+                    device["reason"]["rule"])
                    for _, devices, _ in groups for device in devices
-                   if " " in device.get("reason", ""))
+                   if device.get("reason", {}).get("device"))
     assert named == sorted(
         (nodes[source].split("\\n")[0], nodes[target].split("\\n")[0], rule)
         for source, target, rule in edges), edges
@@ -157,10 +175,10 @@ def names_of_devices():
         assert [found[key] for key in ("class_name", "vendor_name",
                                        "device_name")] \
             == [kind, vendor, name], found
-        what = " ".join(filter(None, [
-            kind + ":", vendor, name,
-            f"[{found['vendor_id']}:{found['device_id']}]\n"]))
-        assert what in boot("demo", "intel").lsiommu[""], what
+        what = " ".join(filter(None, [kind + ":", vendor, name]))
+        lines = [line for line in boot("demo", "intel").lsiommu[""].splitlines()
+                 if f"-- {device} " in line and what[:35] in line]
+        assert len(lines) == 1, what
 
 
 def ownable_as_kernel(iommu):
@@ -183,7 +201,7 @@ def ownable_as_kernel(iommu):
         held = [device["device"] for device in group["devices"]
                 if device["host_driver"]]
         assert held == ["0000:07:03.0"] and not group["ownable"], group
-        says = (f"Group {group['group']}: cannot be owned whole: "
+        says = (f"Group {group['group']}: cannot be owned: "
                 "0000:07:03.0 is on virtio-pci")
         assert says + "\n" in running.sh("lsiommu 07:02.0")
         assert f'label="{says}";' in running.sh("lsiommu --dot 07:02.0")
@@ -191,7 +209,7 @@ def ownable_as_kernel(iommu):
         running.sh("echo 0000:07:03.0 > "
                    "/sys/bus/pci/devices/0000:07:03.0/driver/unbind")
         assert look()["ownable"] and claim() == "0"
-        assert "owned" not in running.sh("lsiommu 07:02.0")
+        assert "cannot" not in running.sh("lsiommu 07:02.0")
         bind(running, "07:03.0")
         assert look()["ownable"] and claim() == "0"
 
@@ -282,15 +300,313 @@ def what_is_reached():
         rest = tree.said("40", "48")
     assert said[0]["reach"] == [
         {"group": 40, "rule": "switch", "port": "0000:02:00.0",
-         "device": "0000:00:05.0"},
+         "device": "0000:00:05.0", "fault": None},
         {"group": None, "rule": "late", "port": "0000:00:04.0",
-         "device": "0000:00:06.0"}], said[0]
+         "device": "0000:00:06.0", "fault": "tied late"}], said[0]
     assert said[1]["reach"] == [] and "reach" not in said[2], said
     assert all(group["ownable"] for group in said), said
     assert text[-2:] == [
         "    reaches group 40, 0000:00:05.0 (switch 0000:02:00.0)",
-        "    reaches 0000:00:06.0 (late 0000:00:04.0)"], text
+        "    reaches 0000:00:06.0 (late 0000:00:04.0: tied late)"], text
     assert "reaches" not in rest, rest
+
+
+# What the kernel shows of three groups, and what is said of the first, which has
+# 00:04.0 and 00:04.1, while 00:05.0 is in 40 and 00:06.0 in 48.
+PAST = "past 0000:00:03.0: no ACS"
+STATUS = (
+    # policy, states, drivers, reach by group, first line, ownable
+    (None, {}, {}, {}, "no driver of the host is in the way", True),
+    (None, {}, {"04.1": "nvme"}, {},
+     "cannot be owned: 0000:00:04.1 is on nvme", False),
+    ("warn", {32: "idle"}, {}, {}, "can be owned", True),
+    ("warn", {32: "owned"}, {"04.0": "vfio-pci"}, {},
+     "cannot be owned: it has an owner", False),
+    # The kernel knows better than a list of drivers.
+    ("warn", {32: "idle"}, {"04.1": "leaves-it-to-others"}, {}, "can be owned",
+     True),
+    ("warn", {32: "host"}, {"04.1": "vfio-pci"}, {},
+     "cannot be owned: a driver of the host uses it", False),
+    ("warn", {32: "host"}, {"04.1": "nvme"}, {},
+     "cannot be owned: 0000:00:04.1 is on nvme", False),
+    ("warn", {32: "idle", 40: "host"}, {"05.0": "nvme"},
+     {32: "40 switch 0000:00:03.0 0000:00:05.0"},
+     f"can be owned; the log will say: 0000:00:05.0 (nvme) can be reached {PAST}",
+     True),
+    ("refuse", {32: "idle", 40: "host"}, {"05.0": "nvme"},
+     {32: "40 switch 0000:00:03.0 0000:00:05.0"},
+     f"cannot be owned: 0000:00:05.0 (nvme) can be reached {PAST}", False),
+    ("refuse", {32: "idle", 40: "idle"}, {},
+     {32: "40 switch 0000:00:03.0 0000:00:05.0"}, "can be owned", True),
+    ("refuse", {32: "idle", 40: "idle"}, {"05.0": "enabled"},
+     {32: "40 switch 0000:00:03.0 0000:00:05.0"},
+     f"cannot be owned: 0000:00:05.0 (cannot be switched off) can be reached {PAST}",
+     False),
+    ("refuse", {32: "idle", 40: "owned"}, {},
+     {32: "40 switch 0000:00:03.0 0000:00:05.0"},
+     f"cannot be owned: 0000:00:05.0 (another owner) can be reached {PAST}",
+     False),
+    # What is tied late is refused by either, also by way of others.
+    ("warn", {32: "idle", 40: "idle", 48: "host"}, {"06.0": "nvme"},
+     {32: "40 late 0000:00:04.0 0000:00:05.0",
+      40: "48 late 0000:00:05.0 0000:00:06.0"},
+     "cannot be owned: 0000:00:06.0 (nvme) can be reached past 0000:00:05.0: "
+     "tied late", False),
+    ("warn", {32: "reached 40", 40: "owned"}, {},
+     {40: "32 switch 0000:00:03.0 0000:00:04.1"},
+     "can be owned if group 40 was not given away under refuse; the log will say: "
+     f"group 40 of another owner reaches 0000:00:04.1 {PAST}", None),
+    ("refuse", {32: "reached 40", 40: "owned"}, {},
+     {40: "32 switch 0000:00:03.0 0000:00:04.1"},
+     f"cannot be owned: group 40 of another owner reaches 0000:00:04.1 {PAST}",
+     False),
+    ("warn", {32: "reached 40 48", 40: "owned", 48: "owned"}, {},
+     {40: "32 late 0000:00:05.0 0000:00:04.1"},
+     "cannot be owned: group 40 of another owner reaches 0000:00:04.1 past "
+     "0000:00:05.0: tied late", False),
+    ("refuse", {32: "idle"}, {}, {32: "- switch 0000:00:03.0 0000:00:07.0"},
+     "cannot be owned: 0000:00:07.0 (ahci) can be reached "
+     f"{PAST}", False),
+)
+
+
+def what_is_in_the_way(policy, states, drivers, reach, line, ownable):
+    with Tree() as tree:
+        for name, number in (("04.0", 32), ("04.1", 32), ("05.0", 40),
+                             ("06.0", 48)):
+            driver = drivers.get(name)
+            enabled = driver == "enabled"
+            tree.device(f"0000:00:{name}", number, enable=str(int(enabled)),
+                        driver=None if enabled else driver)
+        tree.device("0000:00:07.0", driver="ahci")
+        port = tree.device("0000:00:03.0", 24, driver="pcieport",
+                           **{"class": "0x060400"})
+        (port / "config").write_bytes(bytes(4096))
+        if policy:
+            (tree.top / "module/iommu/parameters").mkdir(parents=True)
+            (tree.top / "module/iommu/parameters/reach").write_text(policy + "\n")
+        for number in (24, 32, 40, 48):
+            if states:
+                (tree.group(number) / "state").write_text(
+                    states.get(number, "idle") + "\n")
+            if policy:
+                (tree.group(number) / "reach").write_text(
+                    reach.get(number, "") + "\n")
+        group, = tree.json("32")["groups"]
+        first = tree.said("32").split("|--")[0]
+    assert group["ownable"] == ownable, group
+    assert " ".join(first.split()) == f"Group 32: {line}", first
+
+
+def faults_of_ports():
+    """As the registers have them, in the kernel's words."""
+    def config(capability, control, vendor=0x8086):
+        space = bytearray(4096)
+        space[0:2] = vendor.to_bytes(2, "little")
+        space[0x100:0x108] = bytes.fromhex("0100 0120 0000 0000")
+        space[0x200:0x208] = bytes.fromhex("0d00 0100") + \
+            capability.to_bytes(2, "little") + control.to_bytes(2, "little")
+        return bytes(space)
+
+    for space, fault in ((bytes(4096), "no ACS"), (bytes(256), "no ACS"),
+                         (b"\xff" * 4096, "does not answer"),
+                         (config(0x1f, 0), "ACS off: RR CR UF"),
+                         (config(0x1c, 0x14), "ACS off: CR"),
+                         (config(0x5c, 0x5c), "DT on"),
+                         (config(0x7c, 0x64), "ACS off: CR UF, DT on, EC on"),
+                         (config(0x1c, 0x1c), None),
+                         (bytes(64), None)):
+        with Tree() as tree:
+            tree.device("0000:00:05.0", 40)
+            (tree.device("0000:00:04.0", 32) / "config").write_bytes(space)
+            (tree.group(40) / "reach").write_text(
+                "32 switch 0000:00:04.0 0000:00:04.0\n")
+            group, = tree.json("40")["groups"]
+        assert group["reach"][0]["fault"] == fault, (fault, group)
+
+
+def proc(tree, **files):
+    """Where lsiommu finds what else it reads, with these files."""
+    place = tree.top / "proc"
+    for name, text in files.items():
+        path = place / name.replace("_", "/", 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    place.mkdir(exist_ok=True)
+    return "--proc", place
+
+
+def without_a_group():
+    """Each device says why, and those with the same reason are together."""
+    setup = "firmware describes no IOMMU: "
+    for cpu, cmdline, table, line in (
+            ("vendor_id\t: GenuineIntel\nflags\t: fpu\n", "quiet", None,
+             f"{setup}look for VT-d in its setup"),
+            ("vendor_id\t: AuthenticAMD\nflags\t: fpu\n", "quiet", None,
+             f"{setup}look for IOMMU or AMD-Vi in its setup"),
+            ("vendor_id\t: AuthenticAMD\nflags\t: hypervisor\n", "", None,
+             f"{setup}this virtual machine has none"),
+            ("", "", None, f"{setup}look for an IOMMU or SMMU in its setup"),
+            ("", "quiet amd_iommu=off\n", "IVRS",
+             "the IOMMU is off by amd_iommu=off"),
+            ("", "iommu=off\n", "DMAR", "the IOMMU is off by iommu=off"),
+            ("", "intel_iommu=off intel_iommu=on\n", "DMAR",
+             "the IOMMU is not on: boot with intel_iommu=on"),
+            ("", "", "IVRS", "firmware describes an IOMMU (IVRS), but none is "
+             "in use, see the log")):
+        with Tree() as tree:
+            (tree.top / "kernel/iommu_groups").mkdir()
+            tree.device("0000:00:04.0")
+            if table:
+                tree.link(f"firmware/acpi/tables/{table}", "/dev/null")
+            said = tree.said(*proc(tree, cpuinfo=cpu, cmdline=cmdline))
+        assert f"\nNo group: {line}\n`-- 0000:00:04.0 " in said, said
+    for unit, driver, line in (
+            ("dmar0", "e1000e", "no IOMMU covers it"),
+            ("ivhd0", None, "no IOMMU covers it"),
+            ("smmu3.0x09050000", None, "it gets one when a driver binds"),
+            ("virtio0", "e1000e", "no IOMMU covers it, or its driver refused it, "
+             "see the log")):
+        with Tree() as tree:
+            tree.device("0000:00:04.0", 32)
+            tree.device("0000:00:05.0", driver=driver)
+            device = tree.device("0000:00:01.0", driver="virtio-pci")
+            tree.link(f"class/iommu/{unit}", device / "iommu")
+            (device / "iommu").mkdir()
+            said = [line for line in tree.said().splitlines()
+                    if line.startswith("No group")]
+            whys = [one["why"] for one in tree.json()["ungrouped"]]
+        assert said == ["No group: it is an IOMMU", f"No group: {line}"], said
+        assert whys == ["it is an IOMMU", line], whys
+
+
+def what_the_host_has():
+    """Network devices and disks, what they are used for, and cards."""
+    with Tree() as tree:
+        for number, parts in enumerate((
+                ("net/eth0",), ("net/eth1",), ("ata1/block/sda", ),
+                ("nvme/nvme0/nvme0n1",), ("drm/card0", "drm/card0/card0-DP-1"))):
+            device = tree.device(f"0000:00:0{number}.0", number,
+                                 boot_vga="1" if "drm" in parts[0] else "0")
+            for part in parts:
+                (device / part).mkdir(parents=True)
+                name = part.split("/")[-1]
+                kind = {"e": "net", "c": "drm"}.get(name[0], "block")
+                tree.link(f"class/{kind}/{name}", device / part)
+        disk = tree.top / "devices/pci/0000:00:02.0/ata1/block/sda"
+        for part in (1, 2):
+            (disk / f"sda{part}").mkdir()
+            (disk / f"sda{part}/partition").write_text(f"{part}\n")
+            tree.link(f"class/block/sda{part}", disk / f"sda{part}")
+            tree.link(f"dev/block/8:{part}", disk / f"sda{part}")
+        mapped = tree.top / "devices/virtual/block/dm-0"
+        (mapped / "slaves").mkdir(parents=True)
+        (mapped / "slaves/sda2").symlink_to(disk / "sda2")
+        (mapped / "slaves/nvme0n1").symlink_to(tree.top / "class/block/nvme0n1")
+        tree.link("class/block/dm-0", mapped)
+        tree.link("dev/block/253:0", mapped)
+        bridge = tree.top / "devices/virtual/net/br0"
+        bridge.mkdir(parents=True)
+        (bridge / "lower_eth1").symlink_to(tree.top / "class/net/eth1")
+        tree.link("class/net/br0", bridge)
+        where = proc(
+            tree, net_route="Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\t"
+            "Metric\tMask\nbr0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\n"
+            "eth0\t0002A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\n",
+            net_ipv6_route=f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 31}1 00000400 "
+            "00000001 00000000 00000003      br0\n",
+            self_mountinfo="24 1 253:0 / / rw shared:1 - ext4 /dev/dm-0 rw\n"
+            "25 24 8:1 / /boot rw shared:2 - ext4 /dev/sda1 rw\n"
+            "26 24 0:5 / /sys rw - sysfs sysfs rw\n26 24 8:1 / /boot rw - x y rw\n")
+        groups = tree.json(*where)["groups"]
+        lines = [line for line in tree.said(*where).splitlines()
+                 if " holds " in line]
+        alone = tree.json()["groups"]
+    held = [[(one["name"], one["uses"]) for one in group["devices"][0]["holds"]]
+            for group in groups]
+    assert [sorted(one) for one in held] == [
+        [("eth0", [])], [("br0", ["the default route"]), ("eth1", [])],
+        [("dm-0", ["/"]), ("sda", []), ("sda1", ["/boot"])],
+        [("dm-0", ["/"]), ("nvme0n1", [])], [("card0", [])]], held
+    assert [group["devices"][0]["console"] for group in groups] == \
+        [False] * 4 + [True], groups
+    assert lines[1:] == [
+        "    holds eth1, br0 (the default route)",
+        "    holds sda, dm-0 (/), sda1 (/boot)", "    holds nvme0n1, dm-0 (/)",
+        "    holds card0, the console"], lines
+    assert not any(one["uses"] for group in alone
+                   for one in group["devices"][0]["holds"]), alone
+
+
+SCHEMA_LINE = re.compile(r"^(\w+)\.(\w+) +(\S.*)$", re.MULTILINE)
+SCALARS = {"string": str, "number": int, "boolean": bool, "null": type(None)}
+
+
+def schema():
+    """The manual page's, by kind of object: types by key, and if optional."""
+    kinds = {}
+    text = MAN.read_text().split(".SH JSON")[1].split(".EX")[1].split(".EE")[0]
+    for kind, key, types in SCHEMA_LINE.findall(text):
+        types, _, optional = types.partition(", ")
+        assert optional in ("", "optional"), optional
+        kinds.setdefault(kind, {})[key] = types.split(" | "), bool(optional)
+    return kinds
+
+
+def follows_schema(value, kinds, kind="top"):
+    """The keys of the kind are there, no others, and of its types."""
+    assert isinstance(value, dict), (kind, value)
+    assert not value.keys() - kinds[kind].keys(), (kind, value)
+    for key, (types, optional) in kinds[kind].items():
+        if key not in value:
+            assert optional, f"no {kind}.{key} in {value}"
+            continue
+        assert any(has_type(value[key], one, kinds) for one in types), \
+            f"{kind}.{key} is {value[key]!r}, not {types}"
+
+
+def has_type(value, name, kinds):
+    if name.startswith("["):
+        return isinstance(value, list) and \
+            all(has_type(one, name[1:-1], kinds) for one in value)
+    if name in SCALARS:
+        return type(value) is SCALARS[name]     # a bool is an int, too
+    follows_schema(value, kinds, name)
+    return True
+
+
+def as_schema(name, iommu, cmdline, kernel):
+    said = json.loads(boot(name, iommu, cmdline, kernel).lsiommu["--json"])
+    follows_schema(said, schema())
+
+
+def schema_is_used():
+    """Every key of it is in some tree, so that a wrong one shows."""
+    with Tree() as tree:
+        tree.device("0000:00:03.0", driver="ahci")
+        device = tree.device("0000:00:04.0", 32,
+                             iommu_group_reason="path 0000:00:03.0")
+        (device / "net/eth0").mkdir(parents=True)
+        tree.link("class/net/eth0", device / "net/eth0")
+        (device / "vfio-dev/vfio0/dev").mkdir(parents=True)
+        tree.link("class/vfio/32", device)
+        (tree.group(32, "name") / "reach").write_text(
+            "- late 0000:00:04.0 0000:00:03.0\n")
+        (tree.group(32) / "state").write_text("reached 40 48\n")
+        said = tree.json()
+        follows_schema(said, schema())
+    group, = said["groups"]
+    assert group["reached_by"] == [40, 48] and group["state"] == "reached"
+    assert group["nodes"] == ["/dev/vfio/32"], group
+    assert group["devices"][0]["nodes"] == ["/dev/vfio/devices/vfio0"], group
+    assert group["devices"][0]["reason"] == {
+        "rule": "path", "device": "0000:00:03.0"}, group
+    found = {"top": set(said), "group": set(group),
+             "device": set(group["devices"][0]) | set(said["ungrouped"][0]),
+             "reason": set(group["devices"][0]["reason"]),
+             "reach": set(group["reach"][0]),
+             "holder": set(group["devices"][0]["holds"][0])}
+    assert found == {kind: set(keys) for kind, keys in schema().items()}, found
 
 
 def reach_as_kernel(iommu):
@@ -303,6 +619,7 @@ def reach_as_kernel(iommu):
                                   ("group", "rule", "port", "device"))
                          for one in group["reach"]] and lines, group
         assert group["ownable"], group
+        assert all(one["fault"] == "no ACS" for one in group["reach"]), group
 
 
 def in_order():
@@ -348,12 +665,15 @@ def host_drivers():
         32: False, 40: True, 48: False, 160: False, 161: True, 162: True}
     assert "host_driver" not in said["ungrouped"][0], said
     titles = [line for line in text.splitlines() if line[0:1] in ("G", "N")]
+    free = "no driver of the host is in the way"
     assert titles == [
-        "Group 32: cannot be owned whole: 0000:00:04.5 is on e1000e, "
+        "Group 32: cannot be owned: 0000:00:04.5 is on e1000e; "
         "0000:00:04.6 is on uio_pci_generic",
-        "Group 40", "Group 48: no devices",
-        "Group 160: cannot be owned whole: AMDI0020:00 is on dw-apb-uart",
-        "Group 161", "Group 162", "No group"], titles
+        f"Group 40: {free}", "Group 48: no devices",
+        "Group 160: cannot be owned: AMDI0020:00 is on dw-apb-uart",
+        f"Group 161: {free}", f"Group 162: {free}",
+        "No group: firmware describes no IOMMU: look for an IOMMU or SMMU in "
+        "its setup"], titles
     assert re.search(r"^`-- AMDI0020:00 +dw-apb-uart +driver +platform device$",
                      text, re.MULTILINE), text
 
@@ -401,8 +721,9 @@ def odd_names():
         assert sorted(device[member] for device in group["devices"]) == \
             sorted(odd.values()), group
     lines = text.splitlines()
+    lines = [line for line in lines if not line.startswith("    ")]
     assert len(lines) == 1 + len(odd), text
-    assert lines[0].startswith('Group 7 (na"me\\?): cannot be owned whole: ')
+    assert lines[0].startswith('Group 7 (na"me\\?): cannot be owned: ')
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text), repr(text)
     assert len(clusters) == 1 and len(nodes) == len(odd), nodes
 
@@ -543,7 +864,8 @@ def nothing_there():
         assert graph(tree.said("--dot"))[0] == []
         tree.device("0000:00:04.0")
         assert tree.said("-i", "/dev/null") == (
-            "There are no IOMMU groups.\n\nNo group\n"
+            "There are no IOMMU groups.\n\n"
+            "No group: this kernel has no IOMMU support\n"
             "`-- 0000:00:04.0  -  Class 0200: [8086:10d3]\n")
         tree.fails("no IOMMU group '0'", "0")
 
@@ -585,8 +907,8 @@ def options_are_documented():
     manual = MAN.read_text().replace("\\-", "-")
     options = manual.split(".SH OPTIONS")[1].split(".SH")[0]
     assert set(re.findall(r"--[a-z-]+", options)) == listed, listed
-    assert listed == {"--dot", "--json", "--pci-ids", "--sysfs", "--help",
-                      "--version"}, listed
+    assert listed == {"--dot", "--json", "--pci-ids", "--sysfs", "--proc",
+                      "--help", "--version"}, listed
     assert re.fullmatch(r"lsiommu \d+\.\d+\n", run("--version"))
     assert run("-h") == run("--help") and run("-V") == run("--version")
 
@@ -608,6 +930,8 @@ def cases():
         where = f"{name}, {iommu}, {kernel}:"
         yield (f"{where} lsiommu --json has the groups, drivers and reasons of "
                "sysfs", as_sysfs, *which)
+        yield f"{where} lsiommu's JSON is as its manual page says", \
+            as_schema, *which
         yield (f"{where} lsiommu's tree and picture have what its JSON has",
                same_in_all_forms, *which)
     for iommu in VENDORS:
@@ -616,6 +940,10 @@ def cases():
         yield (f"{iommu}: lsiommu shows what a group reaches as the kernel does",
                reach_as_kernel, iommu)
     yield "lsiommu names devices as pci.ids does", names_of_devices
+    for number, case in enumerate(STATUS):
+        policy, states, _, _, line, _ = case
+        yield (f"lsiommu, {policy}, {number}: {states.get(32)} and {line}",
+               what_is_in_the_way, *case)
     for property, function in (
             ("sorts groups by number and members by address", in_order),
             ("names each member on a host driver and no other", host_drivers),
@@ -626,6 +954,12 @@ def cases():
             ("knows two members of one name apart", same_names),
             ("lists only the groups that it was asked for", some_only),
             ("takes devices as people have them", by_any_name),
+            ("says what is wrong with a port as the kernel does",
+             faults_of_ports),
+            ("says why a device has no group", without_a_group),
+            ("shows what the host has on a device", what_the_host_has),
+            ("has no key in its JSON that its manual page has not",
+             schema_is_used),
             ("says what is wrong in its input", wrong_input),
             ("says that there are no groups", nothing_there),
             ("reads no more of pci.ids than what is there", names_by_number),
