@@ -109,7 +109,7 @@ def firmware_table(name, iommu, table):
 class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
                  log=None, console=False, icount=False, more=(), tables=True,
-                 userspace=False, acpi_hotplug=True, bind=True):
+                 userspace=False, acpi_hotplug=True, bind=True, drives=()):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
         iommu   'smmu' is a machine of its own, arm64's, as is its kernel. With
@@ -118,6 +118,7 @@ class Guest:
                 brings to life, with an IOMMU; `name` is only for the log then
         kernel  'patched', 'stock', 'debug' or the path of a bzImage
         more    devices beside those of the machine's file
+        drives  what these have as disks, as QEMU takes it after -drive
         tables  with the firmware tables that the machine's file asks for
         log     name of the log in build/logs, made up where not given
         console our own standard input and output are the guest's first serial
@@ -172,6 +173,8 @@ class Guest:
                         "support=off"]
         if icount:
             command += ["-icount", "shift=0,sleep=off"]
+        for drive in drives:
+            command += ["-drive", f"if=none,format=raw,{drive}"]
         for device in [*self.machine.devices, *more]:
             command += ["-device", device]
         # On a busy host the guest's clocks come out wrong, now and then by far:
@@ -361,3 +364,16 @@ class Guest:
         got = self.received[end][:length]
         self.received[end] = self.received[end][length:]
         return got
+
+
+class Debian(Guest):
+    """With Debian's own programs in the path, see scripts/userspace."""
+
+    PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+
+    def __init__(self, name, iommu, kernel="patched", **options):
+        super().__init__(name, iommu, kernel=kernel, userspace=True, **options)
+
+    def run(self, command, timeout=30):
+        # On a busy host these programs take minutes.
+        return super().run(f"export {self.PATH}; {command}", max(timeout, 600))

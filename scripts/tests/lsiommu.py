@@ -10,7 +10,7 @@ import threading
 
 import guest
 import machine
-from proof import IOMMUS, KERNEL, PLAIN, VENDORS, bind, boot
+from proof import IOMMUS, KERNEL, PLAIN, VENDORS, bind, boot, claims, drivers
 
 PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
 MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
@@ -538,6 +538,161 @@ def what_the_host_has():
                    for one in group["devices"][0]["holds"]), alone
 
 
+def section(said, title):
+    """The lines below a title, without what is said behind a command."""
+    block, = [block for block in said.split("\n\n") if block.startswith(title)]
+    return [re.sub(r"  # .*", "", line.strip())
+            for line in block.splitlines()[1:]]
+
+
+def override(device, driver):
+    """What gives a device to vfio-pci, and what gives it back."""
+    where = f"/sys/bus/pci/devices/{device}/driver"
+    away = [f"echo vfio-pci > {where}_override"]
+    if driver:
+        away.append(f"echo {device} > {where}/unbind")
+    probe = f"echo {device} > /sys/bus/pci/drivers_probe"
+    return [*away, probe], [f"echo > {where}_override",
+                            f"echo {device} > {where}/unbind", probe]
+
+
+def handed_over():
+    """Commands in order with what each costs, nodes, lines, and the way back."""
+    with Tree() as tree:
+        tree.device("0000:00:1c.0", 768, driver="pcieport",
+                    **{"class": "0x060400"})
+        card = tree.device("0000:03:00.0", 768, driver="e1000e",
+                           sriov_numvfs="2")
+        (card / "net/eth0").mkdir(parents=True)
+        tree.link("class/net/eth0", card / "net/eth0")
+        tree.device("0000:03:00.1", 768, driver="ahci")
+        tree.device("0000:03:00.2", 768)
+        tree.device("0000:03:00.3", 768, driver="vfio-pci")
+        tree.device("AMDI0020:00", 768, bus="platform", driver="dw-apb-uart")
+        where = proc(tree, net_route="eth0 00000000 0 3 0 0 0 00000000\n")
+        asked = ("--handover", "03:00.0", *where)
+        old = os.environ["PATH"]
+        try:
+            os.environ["PATH"] = "/nowhere"
+            said = tree.said(*asked)
+            others = tree.said("--handover", "03:00.2", "03:00.1", *where)
+            with tempfile.TemporaryDirectory() as place:
+                os.environ["PATH"] = place
+                program = pathlib.Path(place, "driverctl")
+                program.write_text("")
+                program.chmod(0o755)
+                by_driverctl = tree.said(*asked)
+        finally:
+            os.environ["PATH"] = old
+        (tree.top / "bus/pci/drivers/vfio-pci").mkdir(parents=True)
+        there = tree.said(*asked)
+        free = tree.said("--handover", "03:00.3", *where)
+        tree.device("0000:00:1c.1")
+        tree.fails("0000:00:1c.1 has no group: ", "--handover", "00:1c.1")
+        tree.fails("which device?", "--handover")
+    card, disk = (override(f"0000:03:00.{function}", driver)
+                  for function, driver in ((0, "e1000e"), (1, "ahci")))
+    uart = "AMDI0020:00"
+    away = ["modprobe vfio-pci", *card[0], *disk[0],
+            f"echo {uart} > /sys/bus/platform/devices/{uart}/driver/unbind"]
+    assert section(said, "To give it away") == away, said
+    assert section(there, "To give it away") == away[1:], there
+    assert section(said, "To take it back") == [
+        *card[1], *disk[1], f"echo {uart} > /sys/bus/platform/drivers_probe"]
+    for line in ("override  # loses eth0 (the default route), loses its 2 Virtual "
+                 "Functions\n", "override  # in the same group\n",
+                 "unbind  # in the same group\n", "\n  /dev/vfio/768\n",
+                 "\n  -device vfio-pci,host=0000:03:00.0\n",
+                 "<address domain='0x0000' bus='0x03' slot='0x00' function='0x0'/>"):
+        assert line in said, f"no '{line}' in: {said}"
+    assert section(others, "To give it away") == [
+        *away[:-1], *override("0000:03:00.2", None)[0], away[-1]], others
+    assert section(by_driverctl, "To give it away")[1:3] == [
+        f"driverctl set-override 0000:03:00.{function} vfio-pci"
+        for function in (0, 1)], by_driverctl
+    assert section(by_driverctl, "To take it back")[:2] == [
+        f"driverctl unset-override 0000:03:00.{function}"
+        for function in (0, 1)], by_driverctl
+    # What is asked for is there, and the rest of its group is still in the way.
+    assert "0000:03:00.3 vfio-pci" not in section(free, "To give it away"), free
+
+
+def not_handed_over():
+    """What would take the root disk or the console's only card, by no accident."""
+    with Tree() as tree:
+        disk = tree.device("0000:00:02.0", 16, driver="ahci")
+        (disk / "block/sda").mkdir(parents=True)
+        tree.link("class/block/sda", disk / "block/sda")
+        tree.link("dev/block/8:0", disk / "block/sda")
+        tree.device("0000:00:02.1", 16)
+        card = {"class": "0x030000"}
+        tree.device("0000:00:03.0", 24, driver="i915", boot_vga="1", **card)
+        where = proc(tree, self_mountinfo="24 1 8:0 / / rw - ext4 /dev/sda rw\n")
+        for device, why in (("00:02.0", "has the root filesystem"),
+                            ("sda", "has the root filesystem"),
+                            ("00:02.1", "has the root filesystem"),
+                            ("24", "is the only card of the console")):
+            tree.fails(f" {why}; --force ", "--handover", device, *where)
+            assert section(tree.said("--handover", "--force", device, *where),
+                           "To give it away")
+        assert tree.said("--handover", "00:02.0")
+        second = tree.device("0000:00:04.0", 32, **card)
+        tree.fails(" is the only card ", "--handover", "00:03.0", *where)
+        (second / "driver").symlink_to("../drivers/amdgpu")
+        assert tree.said("--handover", "00:03.0", *where)
+        tree.fails("--force: only with --handover", "--force", "00:03.0")
+
+
+def handover_in_guest(driverctl):
+    """The commands, run as they are, do it, and those for the way back undo it."""
+    kind = guest.Debian if driverctl else guest.Guest
+    more = ["virtio-rng-pci,bus=dmi0,addr=3.0", "virtio-net-pci,bus=dmi0,addr=4.0"]
+    with kind("demo", "intel", kernel=KERNEL, log="handover", more=more) as running:
+        running.sh("ip link set eth0 up; ip addr add 10.0.0.1/24 dev eth0; "
+                   "ip route add default via 10.0.0.2")
+        if driverctl:
+            running.sh("/lib/systemd/systemd-udevd --daemon; udevadm settle")
+        before = drivers(running)
+        said = running.sh("lsiommu --handover eth0")
+        away = section(said, "To give it away")
+        assert any(("driverctl" in line) == driverctl for line in away), said
+        assert "# loses eth0 (the default route)\n" in said, said
+        held, = json.loads(running.sh("lsiommu --json eth0"))["groups"]
+        assert not held["ownable"], held
+        running.sh("; ".join(away))
+        after = drivers(running)
+        assert {device for device in before if before[device] != after[device]} \
+            == {"07:03.0", "07:04.0"}, after
+        group, = json.loads(running.sh("lsiommu --json 07:04.0"))["groups"]
+        assert group["ownable"] and group["nodes"] == ["/dev/vfio/240"], group
+        assert claims(running, "group 240") == ["0"]
+        assert running.run("ls " + " ".join(section(said, "Its nodes")[:1]))[0] == 0
+        running.sh("; ".join(section(said, "To take it back")))
+        assert drivers(running) == before, drivers(running)
+        assert "eth0" in running.sh("ls /sys/class/net")
+
+
+def root_in_guest():
+    """A root filesystem on a disk is seen, and a bridge that has the route."""
+    disk = ["virtio-blk-pci,drive=disk,bus=dmi0,addr=3.0"]
+    with tempfile.NamedTemporaryFile() as image:
+        image.truncate(8 << 20)
+        with guest.Guest("demo", "intel", kernel=KERNEL, log="handover-root",
+                         more=disk, drives=[f"file={image.name},id=disk"]) \
+                as running:
+            running.sh("mke2fs /dev/vda; mount -t ext2 /dev/vda /tmp; cd /tmp; "
+                       "mkdir proc sys dev; mount --bind /proc proc; "
+                       "mount --bind /sys sys; mount --bind /dev dev; "
+                       "cp /bin/lsiommu .")
+            said = running.sh("chroot /tmp /lsiommu vda")
+            assert "holds vda (/)\n" in said, said
+            for name in ("vda", "/dev/vda", "07:03.0", "240"):
+                status, said = running.run(f"chroot /tmp /lsiommu --handover {name}")
+                assert status == 1 and "has the root filesystem" in said, said
+            assert "To give it away" in running.sh(
+                "chroot /tmp /lsiommu --handover --force vda")
+
+
 SCHEMA_LINE = re.compile(r"^(\w+)\.(\w+) +(\S.*)$", re.MULTILINE)
 SCALARS = {"string": str, "number": int, "boolean": bool, "null": type(None)}
 
@@ -908,7 +1063,7 @@ def options_are_documented():
     options = manual.split(".SH OPTIONS")[1].split(".SH")[0]
     assert set(re.findall(r"--[a-z-]+", options)) == listed, listed
     assert listed == {"--dot", "--json", "--pci-ids", "--sysfs", "--proc",
-                      "--help", "--version"}, listed
+                      "--handover", "--force", "--help", "--version"}, listed
     assert re.fullmatch(r"lsiommu \d+\.\d+\n", run("--version"))
     assert run("-h") == run("--help") and run("-V") == run("--version")
 
@@ -939,6 +1094,11 @@ def cases():
                "group for, and none otherwise", ownable_as_kernel, iommu)
         yield (f"{iommu}: lsiommu shows what a group reaches as the kernel does",
                reach_as_kernel, iommu)
+    for driverctl in False, True:
+        yield ("lsiommu --handover gives a network device away and takes it back "
+               f"with{'' if driverctl else 'out'} driverctl", handover_in_guest,
+               driverctl)
+    yield "lsiommu --handover knows a guest's root disk", root_in_guest
     yield "lsiommu names devices as pci.ids does", names_of_devices
     for number, case in enumerate(STATUS):
         policy, states, _, _, line, _ = case
@@ -958,6 +1118,10 @@ def cases():
              faults_of_ports),
             ("says why a device has no group", without_a_group),
             ("shows what the host has on a device", what_the_host_has),
+            ("says in order how to give a device away and take it back",
+             handed_over),
+            ("--handover refuses the root disk and the console's only card",
+             not_handed_over),
             ("has no key in its JSON that its manual page has not",
              schema_is_used),
             ("says what is wrong in its input", wrong_input),

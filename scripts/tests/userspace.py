@@ -12,7 +12,6 @@ import guest
 import machine
 from proof import KERNEL, VENDORS, bind, driver, end, news, partition, same_groups
 
-PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 LARGE, LATE = "41:00.0", "00:04.0"
 NUMBERS = {LARGE: 0x4100, LATE: 0x7fff0000}
 # For the late device, a driver that driverctl has to take it from.
@@ -43,18 +42,7 @@ NESTED = ("-serial file:/tmp/nested.log -serial pipe:/tmp/agent "
           "rcupdate.rcu_cpu_stall_suppress=1' ")
 
 
-class Debian(guest.Guest):
-    """With Debian's programs in the path."""
-
-    def __init__(self, name, iommu, kernel, **options):
-        super().__init__(name, iommu, kernel=kernel, userspace=True, **options)
-
-    def run(self, command, timeout=30):
-        # On a busy host these programs take minutes.
-        return super().run(f"export {PATH}; {command}", max(timeout, 600))
-
-
-class Userspace(Debian):
+class Userspace(guest.Debian):
     """With LATE having come late."""
 
     def __init__(self, iommu, kernel=KERNEL):
@@ -237,7 +225,7 @@ def reach_lines(running):
 
 def in_one_machine(policy):
     """In either order; its guest sees both."""
-    with Debian("switch", "intel", KERNEL, log="nested",
+    with guest.Debian("switch", "intel", KERNEL, log="nested",
                 cmdline=f"iommu.reach={policy}") as running:
         bind(running, " ".join(SWITCH))
         reach_lines(running)
@@ -257,7 +245,7 @@ def in_two_machines():
     first, second = SWITCH
     line = (f"iommu: group {GROUP[second]}: {{}}0000:{first} (another owner) can "
             f"be reached past 0000:{PORT[second]}: no ACS")
-    with Debian("switch", "intel", KERNEL, log="nested") as running:
+    with guest.Debian("switch", "intel", KERNEL, log="nested") as running:
         bind(running, " ".join(SWITCH))
         for chipset in CHIPSET.values():
             # What was claimed under refuse is not for others under warn either.
@@ -284,7 +272,7 @@ def in_two_machines():
 
 def kernel_with_viommu():
     """Of which each device is in a group of its own, and answers."""
-    with Debian("switch", "intel", KERNEL, log="nested",
+    with guest.Debian("switch", "intel", KERNEL, log="nested",
                 cmdline="iommu.reach=refuse") as running:
         bind(running, " ".join(SWITCH))
         boot_nested(running, CHIPSET[True] + "".join(
