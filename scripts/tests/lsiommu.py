@@ -693,6 +693,69 @@ def root_in_guest():
                 "chroot /tmp /lsiommu --handover --force vda")
 
 
+def by_path():
+    """Whatever the numbers of the buses, and for udev with other characters."""
+    with Tree() as tree:
+        root = "pci0000:00"
+        tree.device("0000:00:05.0", 40, below=root, driver="pcieport",
+                    **{"class": "0x060400"})
+        card = tree.device("0000:03:00.0", 768, below=f"{root}/0000:00:05.0",
+                           vfio=True)
+        (card / "vfio-dev/vfio7").mkdir()
+        tree.link("class/vfio-dev/vfio7", card / "vfio-dev/vfio7")
+        tree.device("0000:03:00.1", 768, below=f"{root}/0000:00:05.0")
+        tree.device("0000:02:00.0", 768, below=f"{root}/0000:00:05.0",
+                    **{"class": "0x060400"})
+        tree.device("0001:00:00.0", below="pci0001:00")
+        for arguments, said in (
+                ((), "00:05.0  0000:00:05.0\n00:05.0/00.0  0000:02:00.0\n"
+                 "00:05.0/00.0  0000:03:00.0\n00:05.0/00.1  0000:03:00.1\n"
+                 "0001:00:00.0  0001:00:00.0\n"),
+                (("03:00.1",), "00:05.0/00.1  0000:03:00.1\n"),
+                (("vfio7", "1:0:0.0"), "00:05.0/00.0  0000:03:00.0\n"
+                 "0001:00:00.0  0001:00:00.0\n")):
+            assert tree.said("--path", *arguments) == said, arguments
+        for node, links in (
+                ("768", "vfio/by-path/00:05.0-00.0-group "
+                 "vfio/by-path/00:05.0-00.1-group"),
+                ("noiommu-768", "vfio/by-path/00:05.0-00.0-group "
+                 "vfio/by-path/00:05.0-00.1-group"),
+                ("vfio7", "vfio/by-path/00:05.0-00.0-device"), ("40", "")):
+            said = tree.said("--udev", node)
+            assert said.replace("= ", "=") == f"VFIO_LINKS={links}\n", said
+        tree.fails("which device?", "--udev")
+
+
+def links_by_path():
+    """Through udev, to the same device after its bus has got another number."""
+    found = {}
+    for more in (), ("pcie-root-port,id=new,bus=pcie.0,addr=2.0,chassis=9,slot=9",
+                     "e1000e,bus=new,addr=0.0"):
+        with guest.Debian("demo", "intel", kernel=KERNEL, log="by-path",
+                          more=more) as running:
+            running.sh("/lib/systemd/systemd-udevd --daemon; udevadm settle")
+            path = "00:05.0/00.0/01.0/00.0"
+            device = running.sh(f"lsiommu --path {path}").split()[1]
+            bind(running, device[5:])
+            running.sh("udevadm settle")
+            group, = json.loads(running.sh(f"lsiommu --json {path}"))["groups"]
+            links = dict(line.split()[-3::2] for line in running.sh(
+                "ls -l /dev/vfio/by-path").splitlines() if "->" in line)
+            member, = [one for one in group["devices"] if one["path"] == path]
+            name = path.replace("/", "-")
+            assert links == {
+                f"{name}-group": f"../{group['group']}",
+                f"{name}-device": "../" + member["nodes"][0].removeprefix(
+                    "/dev/vfio/")}, links
+            assert running.sh(f"lsiommu --path /dev/vfio/by-path/{name}-device") \
+                == f"{path}  {device}\n"
+            assert f"{path}  {device}\n" in running.sh(
+                f"lsiommu --path /dev/vfio/by-path/{name}-group")
+            found[device] = group["group"]
+    # It has moved, or nothing was tried.
+    assert len(found) == len(set(found.values())) == 2, found
+
+
 SCHEMA_LINE = re.compile(r"^(\w+)\.(\w+) +(\S.*)$", re.MULTILINE)
 SCALARS = {"string": str, "number": int, "boolean": bool, "null": type(None)}
 
@@ -999,7 +1062,8 @@ def wrong_input():
                 ("--jsom", "--jsom"), ("'x'", "-x"), ("pci-ids", "--pci-ids"),
                 ("'--json' doesn't allow", "--json=1"),
                 ("--dot and --json", "--dot", "--json"),
-                ("--dot and --json", "-jd"),
+                ("--json and --dot", "-jd"),
+                ("--path and --handover", "-p", "--handover", "32"),
                 ("/nowhere/ids: No such file", "--pci-ids", "/nowhere/ids"),
                 (f"{tree.top}: Is a directory", "-i", tree.top),
                 ("/nowhere: no sysfs", "--sysfs", "/nowhere"),
@@ -1063,7 +1127,7 @@ def options_are_documented():
     options = manual.split(".SH OPTIONS")[1].split(".SH")[0]
     assert set(re.findall(r"--[a-z-]+", options)) == listed, listed
     assert listed == {"--dot", "--json", "--pci-ids", "--sysfs", "--proc",
-                      "--handover", "--force", "--help", "--version"}, listed
+                      "--path", "--udev", "--handover", "--force", "--help", "--version"}, listed
     assert re.fullmatch(r"lsiommu \d+\.\d+\n", run("--version"))
     assert run("-h") == run("--help") and run("-V") == run("--version")
 
@@ -1098,6 +1162,8 @@ def cases():
         yield ("lsiommu --handover gives a network device away and takes it back "
                f"with{'' if driverctl else 'out'} driverctl", handover_in_guest,
                driverctl)
+    yield ("udev makes links to VFIO's nodes by path, which lead to the same "
+           "device when a card has moved the buses", links_by_path)
     yield "lsiommu --handover knows a guest's root disk", root_in_guest
     yield "lsiommu names devices as pci.ids does", names_of_devices
     for number, case in enumerate(STATUS):
@@ -1122,6 +1188,7 @@ def cases():
              handed_over),
             ("--handover refuses the root disk and the console's only card",
              not_handed_over),
+            ("prints paths, and links to nodes by them", by_path),
             ("has no key in its JSON that its manual page has not",
              schema_is_used),
             ("says what is wrong in its input", wrong_input),
