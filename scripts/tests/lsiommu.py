@@ -756,6 +756,103 @@ def links_by_path():
     assert len(found) == len(set(found.values())) == 2, found
 
 
+def machine_of(tree, groups, shift=0, **drivers):
+    """Two functions behind a port, whose bus can have another number, and two
+    others; each in the group that is given, None for none."""
+    root = "pci0000:00"
+    port = {"class": "0x060400", "below": root, "driver": "pcieport"}
+    places = {"port": ("0000:00:05.0", port),
+              "one": (f"0000:{3 + shift:02x}:00.0",
+                      {"below": f"{root}/0000:00:05.0"}),
+              "two": (f"0000:{3 + shift:02x}:00.1",
+                      {"below": f"{root}/0000:00:05.0"}),
+              "disk": ("0000:00:06.0", {"below": root}),
+              "uart": ("AMDI0020:00", {"bus": "platform"})}
+    for name, group in groups.items():
+        device, files = places[name]
+        tree.device(device, group, **{**files, "driver": drivers.get(
+            name, files.get("driver"))})
+
+
+def changes(before, after, shift, drivers=()):
+    with tempfile.NamedTemporaryFile("w") as file:
+        with Tree() as tree:
+            machine_of(tree, before)
+            file.write(tree.said("--json"))
+            file.flush()
+            assert tree.said("--since", file.name) == "", "same, yet changed"
+        with Tree() as tree:
+            machine_of(tree, after, shift, **dict(drivers))
+            return [" ".join(line.split()) for line in
+                    tree.said(f"--since={file.name}").splitlines()]
+
+
+def since_before():
+    """What moved, came, went and is refused; a device is known by its path."""
+    stock = {"port": 1, "one": 2, "two": 2, "disk": 3, "uart": 4}
+    ours = {"port": 40, "one": 768, "two": 768, "disk": 48, "uart": 2147418112}
+    moved = ["Other numbers:", "1 -> 40 0000:00:05.0", "3 -> 48 0000:00:06.0",
+             "2 -> 768 0000:03:00.0", "4 -> 2147418112 AMDI0020:00"]
+    assert changes(stock, ours, 0) == moved
+    lines = changes(stock, {**ours, "one": 1024, "two": 1024}, 1)
+    assert lines == [
+        *moved[:3], "2 -> 1024 0000:04:00.0 (was 0000:03:00.0)", moved[4]], lines
+    why = "firmware describes no IOMMU: look for an IOMMU or SMMU in its setup"
+    for after, lines in (
+            ({**stock, "two": 5}, [
+                "Other members:", "group 2: 0000:03:00.1 went out, is in 5",
+                "group 5: 0000:03:00.1 came in, was in 2"]),
+            ({**stock, "disk": 2}, [
+                "Other members:", "group 2: 0000:00:06.0 came in, was in 3"]),
+            ({**stock, "disk": None}, [
+                "Without a group:", f"0000:00:06.0 was in 3: {why}"]),
+            ({**stock, "two": None}, [
+                "Other members:", "group 2: 0000:03:00.1 went out, has no group",
+                "Without a group:", f"0000:03:00.1 was in 2: {why}"]),
+            ({"port": 1, "one": 2, "disk": 3}, [
+                "Other members:", "group 2: 0000:03:00.1 is gone",
+                "Groups that are gone:", "4 AMDI0020:00"])):
+        found = changes(stock, after, 0)
+        assert found == lines, found
+    found = changes({"port": 1, "one": 2}, {"port": 1, "one": 2, "two": 2,
+                                           "disk": 3}, 0, [("disk", "ahci")])
+    assert found == [
+        "Other members:", "group 2: 0000:03:00.1 is new",
+        "group 3: 0000:00:06.0 is new", "Refused now:",
+        "Group 3: cannot be owned: 0000:00:06.0 is on ahci"], found
+    found = changes(stock, stock, 0, [("two", "nvme")])
+    assert found == ["Refused now:",
+                     "Group 2: cannot be owned: 0000:03:00.1 is on nvme"], found
+
+
+def since_stock():
+    """In guests: from stock's JSON, and to one with a card that moves the buses."""
+    more = ["pcie-root-port,id=new,bus=pcie.0,addr=2.0,chassis=9,slot=9",
+            "e1000e,bus=new,addr=0.0"]
+    before = boot("demo", "intel", kernel="stock")
+    text = json.dumps(json.loads(before.lsiommu["--json"]))
+    with guest.Guest("demo", "intel", kernel=KERNEL, log="since",
+                     more=more) as running:
+        for at in range(0, len(text), 900):
+            running.sh(f"echo -n '{text[at:at + 900]}' >> /tmp/before")
+        said = running.sh("lsiommu --since /tmp/before").splitlines()
+        paths = {path: device for path, device in (
+            line.split() for line in running.sh("lsiommu --path").splitlines())}
+        groups = running.groups()
+    now = {path: groups[device[5:]] for path, device in paths.items()}
+    was = {device["path"]: (group["group"], device["device"])
+           for group in json.loads(text)["groups"] for device in group["devices"]}
+    found = {}
+    for line in said:
+        moved = re.match(r"  (\d+) -> (\d+)  (\S+)(?: \(was (\S+)\))?$", line)
+        if moved:
+            found[int(moved[1])] = int(moved[2])
+    assert found == {number: now[path] for path, (number, _) in was.items()
+                     if number != now[path]} and len(found) > 8, (found, said)
+    assert not [line for line in said if " came in" in line or " out" in line], said
+    assert "  group 16: 0000:00:02.0 is new" in said, said
+
+
 SCHEMA_LINE = re.compile(r"^(\w+)\.(\w+) +(\S.*)$", re.MULTILINE)
 SCALARS = {"string": str, "number": int, "boolean": bool, "null": type(None)}
 
@@ -1053,6 +1150,8 @@ def wrong_input():
     """It is named, nothing is listed, and the exit status is 1."""
     with Tree() as tree:
         tree.device("0000:00:04.0", 32)
+        ids = tree.top / "ids"
+        ids.write_text('{"groups": [1, {"a": [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]')
         for reason, *arguments in (
                 ("no IOMMU group '33'", "33"),
                 ("no IOMMU group '99999999999999999999'", "32",
@@ -1064,6 +1163,10 @@ def wrong_input():
                 ("--dot and --json", "--dot", "--json"),
                 ("--json and --dot", "-jd"),
                 ("--path and --handover", "-p", "--handover", "32"),
+                ("not '32'", "--since", "/dev/null", "32"),
+                ("/nowhere: No such file", "--since", "/nowhere"),
+                ("/dev/null: this is no JSON", "--since", "/dev/null"),
+                (f"{ids}: this is no JSON", "--since", ids),
                 ("/nowhere/ids: No such file", "--pci-ids", "/nowhere/ids"),
                 (f"{tree.top}: Is a directory", "-i", tree.top),
                 ("/nowhere: no sysfs", "--sysfs", "/nowhere"),
@@ -1127,7 +1230,7 @@ def options_are_documented():
     options = manual.split(".SH OPTIONS")[1].split(".SH")[0]
     assert set(re.findall(r"--[a-z-]+", options)) == listed, listed
     assert listed == {"--dot", "--json", "--pci-ids", "--sysfs", "--proc",
-                      "--path", "--udev", "--handover", "--force", "--help", "--version"}, listed
+                      "--path", "--udev", "--since", "--handover", "--force", "--help", "--version"}, listed
     assert re.fullmatch(r"lsiommu \d+\.\d+\n", run("--version"))
     assert run("-h") == run("--help") and run("-V") == run("--version")
 
@@ -1164,6 +1267,8 @@ def cases():
                driverctl)
     yield ("udev makes links to VFIO's nodes by path, which lead to the same "
            "device when a card has moved the buses", links_by_path)
+    yield ("lsiommu --since says what moved from stock's groups, and with a card "
+           "that moves the buses", since_stock)
     yield "lsiommu --handover knows a guest's root disk", root_in_guest
     yield "lsiommu names devices as pci.ids does", names_of_devices
     for number, case in enumerate(STATUS):
@@ -1189,6 +1294,7 @@ def cases():
             ("--handover refuses the root disk and the console's only card",
              not_handed_over),
             ("prints paths, and links to nodes by them", by_path),
+            ("says what is otherwise than before", since_before),
             ("has no key in its JSON that its manual page has not",
              schema_is_used),
             ("says what is wrong in its input", wrong_input),
