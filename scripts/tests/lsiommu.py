@@ -10,7 +10,8 @@ import threading
 
 import guest
 import machine
-from proof import IOMMUS, KERNEL, PLAIN, VENDORS, bind, boot, claims, drivers
+from proof import IOMMUS, KERNEL, PLAIN, VENDORS, Skip, bind, boot, claims, \
+    drivers, news, own
 
 PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
 MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
@@ -22,7 +23,7 @@ MANAGED = ("pcieport", "vfio-pci")
 
 # A member's line in the tree, and what of a graph in dot's language there is.
 MEMBER = re.compile(r"(\||`)-- (\S+) +(\S+) ")
-DOT = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|->|[][{}=;,]|[A-Za-z_]\w*')
+DOT = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|->|[][{}=;,]|[A-Za-z_]\w*|[0-9.]+')
 
 
 def key(device):
@@ -59,7 +60,7 @@ def titles(said):
 
 
 def graph(text):
-    """Clusters by title, labels of nodes by ID, and edges with their labels.
+    """Titles of frames, attributes of nodes by ID, and edges with theirs.
 
     Fails on what is no graph.
     """
@@ -77,16 +78,113 @@ def graph(text):
         depth += {"{": 1, "}": -1}.get(token, 0)
         assert depth >= 0, "a } too much"
     assert not depth, "a } is missing"
-    plain = " ".join(tokens)
-    string = r'"((?:[^"\\]|\\.)*)"'
-    clusters = re.findall(r'subgraph "cluster\d+" { label = ' + string, plain)
-    assert plain.count("subgraph") == len(clusters), plain
-    label = r" \[ label = " + string
-    nodes = dict(re.findall("(?<!-> )" + string + label, plain))
-    edges = re.findall(string + " -> " + string + label, plain)
+    frames = [unquote(tokens[at + 2]) for at, token in enumerate(tokens)
+              if token == "tooltip"]
+    assert tokens.count("subgraph") == len(frames), text
+    nodes, edges, at = {}, [], 0
+    for at, token in enumerate(tokens):
+        if token != "[" or not tokens[at - 1].startswith('"'):
+            continue
+        found = attributes(tokens[at + 1:tokens.index("]", at)])
+        if tokens[at - 2] == "->":
+            edges.append((tokens[at - 3], tokens[at - 1], found))
+        else:
+            assert tokens[at - 1] not in nodes, tokens[at - 1]
+            nodes[tokens[at - 1]] = found
     for source, target, _ in edges:
         assert source in nodes and target in nodes, (source, target)
-    return clusters, nodes, edges
+    return frames, nodes, edges
+
+
+def unquote(token):
+    return re.sub(r'\\(["\\])', r"\1", token[1:-1].replace("&amp;", "&")) \
+        if token.startswith('"') else token
+
+
+def attributes(tokens):
+    assert tokens[1::4] == ["="] * len(tokens[::4]), tokens
+    assert set(tokens[3::4]) <= {","}, tokens
+    return {key: unquote(value) for key, value in zip(tokens[::4], tokens[2::4])}
+
+
+def boxes(nodes):
+    """The devices of a graph: their names by ID, and the lines in the boxes."""
+    found = {name: one["label"].split("\\n") for name, one in nodes.items()
+             if one["class"] == "device"}
+    return {name: lines[0].split("  ")[0] for name, lines in found.items()}, found
+
+
+def as_picture(said, text, firsts):
+    """The graph has the devices, groups, ports, reasons and reach of the JSON.
+
+    firsts  the first lines of groups in the tree, by number
+    """
+    frames, nodes, edges = graph(text)
+    names, labels = boxes(nodes)
+    devices = {device["device"]: device for group in said["groups"]
+               for device in group["devices"]}
+    devices |= {device["device"]: device for device in said["ungrouped"]}
+    assert sorted(names.values()) == sorted(devices), names
+    assert frames == [firsts[group["group"]] for group in said["groups"]
+                      if len(group["devices"]) != 1], frames
+    number = {device["device"]: group["group"] for group in said["groups"]
+              for device in group["devices"]}
+    alone = {group["devices"][0]["device"] for group in said["groups"]
+             if len(group["devices"]) == 1}
+    for identity, name in names.items():
+        last = labels[identity][-1]
+        if name not in number:
+            assert last == "no group", last
+        elif name in alone:
+            assert last == f"group {number[name]}", last
+
+    def of_kind(*kinds):
+        return [(names.get(source), names.get(target), source, target, looks)
+                for source, target, looks in edges if looks["class"] in kinds]
+
+    named = sorted((device["device"], device["reason"]["device"],
+                    device["reason"]["rule"]) for device in devices.values()
+                   if device.get("reason", {}).get("device"))
+    assert named == sorted((source, target, looks["label"]) for source, target,
+                           *_, looks in of_kind("reason")), named
+
+    # Each device is below the port that its path ends at, or beside others there.
+    above = {target: source for _, _, source, target, _ in of_kind("below", "bus")}
+    assert len(above) == len(of_kind("below", "bus")), "two ways to a device"
+    for identity, name in names.items():
+        path = devices[name].get("path")
+        if path is None or "/vf" in path:
+            continue
+        while nodes[above[identity]]["class"] == "device" and \
+                devices[names[above[identity]]]["path"].rpartition("/")[0] == \
+                path.rpartition("/")[0]:
+            identity = above[identity]
+        top = above[identity]
+        if "/" in path:
+            assert devices[names[top]]["path"] == path.rpartition("/")[0], path
+        else:
+            assert nodes[top]["class"] == "root" and nodes[top]["label"] == \
+                "bus " + name.rpartition(":")[0], (name, nodes[top])
+
+    # From a group to a place, and on from there.
+    ways = {}
+    for source, target, from_, to, looks in of_kind("reach"):
+        if looks.get("label") == "late":
+            ways.setdefault("late", set()).add((number.get(source), target))
+            continue
+        if looks["dir"] in ("both", "forward"):
+            ways.setdefault((to, "in"), set()).add(number.get(source))
+        if looks["dir"] in ("both", "back"):
+            ways.setdefault((to, "out"), set()).add(source)
+    places = {kind for kind, _ in (way for way in ways if way != "late")}
+    for group in said["groups"]:
+        for one in group.get("reach", []):
+            if one["rule"] == "late":
+                assert (group["group"], one["device"]) in ways["late"], one
+                continue
+            assert any(group["group"] in ways.get((place, "in"), ()) and
+                       one["device"] in ways.get((place, "out"), ())
+                       for place in places), one
 
 
 def as_sysfs(name, iommu, cmdline, kernel):
@@ -130,9 +228,8 @@ def same_in_all_forms(name, iommu, cmdline, kernel):
     groups = titles(said)
     trees = found.lsiommu[""].rstrip("\n").split("\n\n")
     assert len(trees) == len(groups), found.lsiommu[""]
-    clusters, nodes, edges = graph(found.lsiommu["--dot"])
-    assert len(clusters) == len(groups), clusters
-    for (title, devices, reach), tree, cluster in zip(groups, trees, clusters):
+    firsts = {}
+    for (title, devices, reach), tree in zip(groups, trees):
         assert all(len(line) <= COLUMNS for line in tree.splitlines()), tree
         first, *lines = re.sub(r"\n {4,8}(?! |reaches)", " ",
                                tree).splitlines()
@@ -140,7 +237,8 @@ def same_in_all_forms(name, iommu, cmdline, kernel):
         assert below == reach, f"{below}, not {reach}"
         lines = lines[:len(devices)]
         assert first.startswith(title), f"{first}, not {title}"
-        assert cluster == first, f"{cluster}, not {first}"
+        if first.startswith("Group "):
+            firsts[int(re.search(r"\d+", first)[0])] = first
         assert len(lines) == len(devices), tree
         for device, line in zip(devices, lines):
             branch, *cells = MEMBER.match(line).groups()
@@ -148,16 +246,7 @@ def same_in_all_forms(name, iommu, cmdline, kernel):
             assert (branch == "`") == (line is lines[-1]), tree
             assert (reason_of(device) or "") in line, line
             assert f"[{device['vendor_id']}:{device['device_id']}]" in line
-    assert sorted(label.split("\\n")[0] for label in nodes.values()) == \
-        sorted(device["device"] for _, devices, _ in groups
-               for device in devices), nodes
-    named = sorted((device["device"], device["reason"]["device"],
-                    device["reason"]["rule"])
-                   for _, devices, _ in groups for device in devices
-                   if device.get("reason", {}).get("device"))
-    assert named == sorted(
-        (nodes[source].split("\\n")[0], nodes[target].split("\\n")[0], rule)
-        for source, target, rule in edges), edges
+    as_picture(said, found.lsiommu["--dot"], firsts)
 
 
 def names_of_devices():
@@ -179,6 +268,41 @@ def names_of_devices():
         lines = [line for line in boot("demo", "intel").lsiommu[""].splitlines()
                  if f"-- {device} " in line and what[:35] in line]
         assert len(lines) == 1, what
+
+
+def states_as_kernel(iommu, policy):
+    """Whoever else comes is granted or refused a group as it is said."""
+    with guest.Guest("switch", iommu, kernel=KERNEL, log="lsiommu-state",
+                     cmdline=f"iommu.reach={policy}") as running:
+        if running.run("ls /sys/kernel/iommu_groups/*/state")[0]:
+            raise Skip("this kernel does not show the state of groups")
+        bind(running, "03:00.0 04:00.0")
+
+        def look(number):
+            return json.loads(running.sh(f"lsiommu --json {number}"))["groups"][0]
+
+        for number in (512, 520):
+            group = look(number)
+            assert group["state"] == "idle" and group["ownable"], group
+            assert claims(running, f"group {number}") == ["0"]
+        own(running, "group 512")
+        owned, reached = look(512), look(520)
+        assert owned["state"] == "owned" and not owned["ownable"], owned
+        assert owned["obstacles"] == ["it has an owner"], owned
+        assert claims(running, "group 512") != ["0"]
+        assert reached["state"] == "reached" and reached["reached_by"] == [512]
+        line = "group 512 of another owner reaches 0000:04:00.0 past " \
+            "0000:02:00.0: no ACS"
+        news(running)
+        if policy == "refuse":
+            assert reached["ownable"] is False, reached
+            assert reached["obstacles"] == [line], reached
+            assert claims(running, "group 520") == [EPERM]
+        else:
+            assert reached["ownable"] is None, reached
+            assert reached["warning"] == line, reached
+            assert claims(running, "group 520") == ["0"]
+        assert any(said.endswith(line) for said in news(running))
 
 
 def ownable_as_kernel(iommu):
@@ -204,7 +328,7 @@ def ownable_as_kernel(iommu):
         says = (f"Group {group['group']}: cannot be owned: "
                 "0000:07:03.0 is on virtio-pci")
         assert says + "\n" in running.sh("lsiommu 07:02.0")
-        assert f'label="{says}";' in running.sh("lsiommu --dot 07:02.0")
+        assert f'tooltip="{says}";' in running.sh("lsiommu --dot 07:02.0")
         assert claim() == EPERM
         running.sh("echo 0000:07:03.0 > "
                    "/sys/bus/pci/devices/0000:07:03.0/driver/unbind")
@@ -464,7 +588,8 @@ def without_a_group():
     for unit, driver, line in (
             ("dmar0", "e1000e", "no IOMMU covers it"),
             ("ivhd0", None, "no IOMMU covers it"),
-            ("smmu3.0x09050000", None, "it gets one when a driver binds"),
+            ("smmu3.0x09050000", None, "it gets one when a driver binds, or the "
+             "log says why not"),
             ("virtio0", "e1000e", "no IOMMU covers it, or its driver refused it, "
              "see the log")):
         with Tree() as tree:
@@ -787,6 +912,35 @@ def changes(before, after, shift, drivers=()):
                     tree.said(f"--since={file.name}").splitlines()]
 
 
+def large_picture():
+    """A hundred devices: no more lines than twice that, and not all side by side."""
+    with Tree() as tree:
+        root, port = "pci0000:00", {"class": "0x060400"}
+        tree.device("0000:00:03.0", 24, below=root, **port)
+        up = f"{root}/0000:00:03.0"
+        tree.device("0000:01:00.0", 256, below=up, **port)
+        for slot in range(32):
+            down, end = f"0000:02:{slot:02x}.0", f"0000:{slot + 3:02x}:00.0"
+            group = 2 << 8 | slot << 3
+            tree.device(down, group, below=f"{up}/0000:01:00.0", **port)
+            tree.device(end, group, below=f"{up}/0000:01:00.0/{down}",
+                        iommu_group_reason=f"path {down}")
+            (tree.group(group) / "reach").write_text("".join(
+                f"{2 << 8 | other << 3} switch {down} 0000:{other + 3:02x}:00.0\n"
+                for other in range(32) if other != slot))
+        for slot in range(4, 28):
+            tree.device(f"0000:00:{slot:02x}.0", slot << 3, below=root)
+        said = tree.json()
+        text = tree.said("--dot")
+        firsts = {group["group"]: tree.said(str(group["group"])).split("\n")[0]
+                  for group in said["groups"]}
+    as_picture(said, text, firsts)
+    _, nodes, edges = graph(text)
+    assert len(boxes(nodes)[0]) == 90 and len(edges) < 200, len(edges)
+    below = [source for source, _, looks in edges if looks["class"] == "below"]
+    assert max(map(below.count, below)) <= 9, "too many side by side"
+
+
 def since_before():
     """What moved, came, went and is refused; a device is known by its path."""
     stock = {"port": 1, "one": 2, "two": 2, "disk": 3, "uart": 4}
@@ -975,7 +1129,7 @@ def host_drivers():
         text = tree.said()
         picture = tree.said("--dot")
     assert picture.count("fillcolor=mistyrose") == 3, picture
-    assert picture.count("color=red") == 2, picture
+    assert picture.count(" color=red") + picture.count("\tcolor=red") == 2, picture
     assert {group["group"]: group["ownable"] for group in said["groups"]} == {
         32: False, 40: True, 48: False, 160: False, 161: True, 162: True}
     assert "host_driver" not in said["ungrouped"][0], said
@@ -1029,7 +1183,7 @@ def odd_names():
             tree.device(name, 7, bus="platform", driver=name)
         said = tree.json()
         text = tree.said()
-        clusters, nodes, _ = graph(tree.said("--dot"))
+        frames, nodes, _ = graph(tree.said("--dot"))
     group, = said["groups"]
     assert group["name"] == "na\"me\\\ufffd", group
     for member in ("device", "driver"):
@@ -1040,7 +1194,7 @@ def odd_names():
     assert len(lines) == 1 + len(odd), text
     assert lines[0].startswith('Group 7 (na"me\\?): cannot be owned: ')
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text), repr(text)
-    assert len(clusters) == 1 and len(nodes) == len(odd), nodes
+    assert len(frames) == 1 and len(nodes) == len(odd), nodes
 
 
 def same_names():
@@ -1080,8 +1234,8 @@ def some_only():
             assert len(said["ungrouped"]) == lone, (arguments, said)
             text = tree.said(*arguments.split())
             assert text.count("-- ") == sum(groups.values()) + lone, text
-            clusters, _, _ = graph(tree.said("--dot", *arguments.split()))
-            assert len(clusters) == len(groups) + bool(lone), clusters
+            _, nodes, _ = graph(tree.said("--dot", *arguments.split()))
+            assert len(boxes(nodes)[0]) == sum(groups.values()) + lone, nodes
 
 
 def by_any_name():
@@ -1259,6 +1413,9 @@ def cases():
     for iommu in VENDORS:
         yield (f"{iommu}: lsiommu names the host driver that VFIO refuses a "
                "group for, and none otherwise", ownable_as_kernel, iommu)
+        for policy in "warn", "refuse":
+            yield (f"{iommu}, {policy}: lsiommu says who can own a group as the "
+                   "kernel decides", states_as_kernel, iommu, policy)
         yield (f"{iommu}: lsiommu shows what a group reaches as the kernel does",
                reach_as_kernel, iommu)
     for driverctl in False, True:
@@ -1295,6 +1452,7 @@ def cases():
              not_handed_over),
             ("prints paths, and links to nodes by them", by_path),
             ("says what is otherwise than before", since_before),
+            ("draws a hundred devices so that they can be read", large_picture),
             ("has no key in its JSON that its manual page has not",
              schema_is_used),
             ("says what is wrong in its input", wrong_input),
