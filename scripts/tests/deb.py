@@ -3,8 +3,10 @@
 The kernel is the tests' own, as far as possible with the objects that ccache has
 of it: what would change all of them is only configured.
 """
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +14,8 @@ import threading
 
 import guest
 import machine
-from proof import Skip, numbered_by_requester_id, partition, same_groups
+from proof import KERNEL, Skip, bind, numbered_by_requester_id, partition, \
+    same_groups
 
 TOP = machine.TOP
 DEB = guest.BUILD / "debtest"
@@ -36,6 +39,7 @@ LSMOD = "Module Size Used by\nefi_pstore 16384 0\n"
 
 _lock = threading.Lock()
 _built = []
+_tool = []
 
 
 def deb(*arguments, **environment):
@@ -95,6 +99,77 @@ def boots(iommu):
         assert running.reasons()["02:00.1"] == "function 02:00.0"
 
 
+def tool():
+    """The package of lsiommu, which needs no kernel to be built."""
+    with _lock:
+        if not _tool:
+            _tool.append(deb("lsiommu", DEB="debtool"))
+    status, said = _tool[0]
+    assert not status, said
+    package, = (guest.BUILD / "debtool").glob("*.deb")
+    assert package.name.startswith("lsiommu_"), package
+    return package
+
+
+def tool_alone(kernel):
+    """Unpacked in a Debian without anything else of ours, it does all it does."""
+    files = subprocess.run(f"dpkg-deb --fsys-tarfile '{tool()}' | gzip -9 | base64 -w 0",
+                           shell=True, check=True, text=True,
+                           capture_output=True).stdout
+    with guest.Debian("demo", "intel", kernel=kernel, log="debtool") as running:
+        running.sh("rm /bin/lsiommu /lib/udev/rules.d/60-vfio-by-path.rules; "
+                   f"echo {files} | base64 -d | gunzip | tar -x -C /")
+        running.sh("/lib/systemd/systemd-udevd --daemon; udevadm settle")
+        bind(running, "01:00.0")
+        running.sh("udevadm settle")
+        found = {machine.short(device["device"]): group["group"] for group in
+                 json.loads(running.sh("/usr/bin/lsiommu --json"))["groups"]
+                 for device in group["devices"]}
+        groups = running.groups()
+        assert found == {device: number for device, number in groups.items()
+                         if number is not None}, found
+        link = running.sh("readlink /dev/vfio/by-path/00:03.0-00.0-group")
+        assert link.strip() == f"../{groups['01:00.0']}", link
+
+
+def tool_installs():
+    """With dpkg, in a directory that has nothing, and goes without a trace."""
+    with tempfile.TemporaryDirectory() as place:
+        status = pathlib.Path(place, "var/lib/dpkg")
+        for part in "info", "updates", "triggers":
+            (status / part).mkdir(parents=True)
+        (status / "status").write_text("")
+        dpkg = ["fakeroot", "dpkg", "--root", place, "--log=/dev/null",
+                "--force-depends", "--force-script-chrootless"]
+        if not shutil.which("fakeroot"):
+            dpkg = dpkg[1:]
+        if os.getuid() and len(dpkg) == 5:
+            raise Skip("needs root or fakeroot")
+        for command in ["-i", str(tool())], ["-P", "lsiommu"]:
+            done = subprocess.run([*dpkg, *command], capture_output=True, text=True,
+                                  env={**os.environ, "PATH": os.environ["PATH"]
+                                       + ":/usr/sbin:/sbin"})
+            assert not done.returncode, done.stderr
+            there = {str(path.relative_to(place)) for path in
+                     pathlib.Path(place, "usr").rglob("*") if path.is_file()}
+            wanted = {"usr/bin/lsiommu", "usr/share/man/man8/lsiommu.8.gz",
+                      "usr/lib/udev/rules.d/60-vfio-by-path.rules"}
+            assert there == (wanted if command[0] == "-i" else set()), there
+
+
+def compiled_as_kbuild_does():
+    """So nobody is warned of what macros become, and what is counted is done."""
+    _, said = packages()
+    log = (guest.BUILD / "logs/debtest.log").read_text(errors="replace")
+    for warning in "-Waddress", "-Wtautological-compare":
+        assert warning not in log, warning
+    steps = int((guest.BUILD / "logs/debtest.log.steps").read_text())
+    expected = re.findall(r" of about (\d+)\)", said)
+    assert expected and abs(int(expected[0]) - steps) < steps / 5, \
+        f"{steps}, not {expected}"
+    assert "more than" not in said, said
+
+
 def has(config, options):
     lines = config.read_text().splitlines()
     for option in options:
@@ -112,6 +187,7 @@ def is_complete():
     assert list(place.glob("lib/modules/*/kernel/drivers/vfio/pci/"
                            "vfio-pci.ko")), "no vfio-pci.ko"
     assert list(place.glob("usr/src/linux-headers-*/Makefile")), "no headers"
+    assert list(DEB.glob("lsiommu_*.deb")), "no lsiommu"
 
 
 def keys_are_made():
@@ -158,6 +234,13 @@ def cases():
                "numbers and a name of its own", boots, iommu)
     yield ("the packages have headers, the modules that are loaded and VFIO's, "
            "no debug information, and it is said", is_complete)
+    yield ("the kernel is compiled as kbuild does it, without warnings of what "
+           "macros become, and about as many steps are expected as there are",
+           compiled_as_kbuild_does)
+    for kernel in "stock", KERNEL:
+        yield (f"{kernel}: the package lsiommu needs nothing else of ours",
+               tool_alone, kernel)
+    yield "the package lsiommu is installed and removed", tool_installs
     yield ("keys that only the distribution has are done without",
            keys_are_made)
     for environment, reason in (
