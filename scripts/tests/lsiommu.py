@@ -11,7 +11,7 @@ import threading
 import guest
 import machine
 from proof import IOMMUS, KERNEL, PLAIN, VENDORS, Skip, bind, boot, claims, \
-    drivers, news, own
+    drivers, news, own, vfio_name
 
 PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
 MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
@@ -797,6 +797,61 @@ def handover_in_guest(driverctl):
         assert "eth0" in running.sh("ls /sys/class/net")
 
 
+def names_in_guest():
+    """Each name that a device has here gives its group and no other."""
+    with tempfile.NamedTemporaryFile() as image:
+        image.truncate(1 << 20)
+        with guest.Guest("root-ports", "intel", kernel=KERNEL, log="names",
+                         more=["e1000e,bus=pcie.0,addr=8.0",
+                               "virtio-net-pci,bus=pcie.0,addr=9.0",
+                               "virtio-blk-pci,drive=disk,bus=pcie.0,addr=a.0"],
+                         drives=[f"file={image.name},id=disk"]) as running:
+            bind(running, "00:08.0")
+            node = vfio_name(running, "00:08.0")
+            for device, names in {
+                    "00:08.0": f"0:8 00:08.0 0000:00:8.0 64 /dev/vfio/64 {node} "
+                    f"8086:10d3 /dev/vfio/devices/{node} "
+                    "/sys/bus/pci/devices/0000:00:08.0 "
+                    "/sys/kernel/iommu_groups/64",
+                    "00:09.0": "eth0 /sys/class/net/eth0 1af4:1000",
+                    "00:0a.0": "vda /dev/vda /sys/block/vda /sys/dev/block/254:0 "
+                    "1af4:1001"}.items():
+                number = running.groups()[device]
+                for name in names.split():
+                    status, said = running.run(f"lsiommu --json {name}")
+                    found = [] if status else json.loads(said)["groups"]
+                    assert [one["group"] for one in found] == [number], \
+                        f"{name}: {said}"
+
+
+def why_in_guest(name, iommu, cmdline, device, why):
+    """Why a device of this machine has no group, under these options."""
+    with guest.Guest(name, iommu, cmdline, kernel=KERNEL, log="why",
+                     bind=False) as running:
+        said = running.sh(f"lsiommu {device}").splitlines()
+        assert f"No group: {why}" in said, said
+        one, = json.loads(running.sh(f"lsiommu --json {device}"))["ungrouped"]
+        assert one["why"] == why, one
+        status, said = running.run(f"lsiommu --handover {device}")
+        assert status == 1 and f"has no group: {why}" in said, said
+
+
+# What there is in a guest of reasons for having no group.
+WHY = (
+    ("switch", "none", "", "03:00.0",
+     "firmware describes no IOMMU: this virtual machine has none"),
+    ("switch", "intel", "intel_iommu=off", "03:00.0",
+     "the IOMMU is off by intel_iommu=off"),
+    ("switch", "amd", "amd_iommu=off", "03:00.0",
+     "the IOMMU is off by amd_iommu=off"),
+    ("switch", "amd", "", "00:01.0", "it is an IOMMU"),
+    ("switch", "virtio", "", "00:01.0", "it is an IOMMU"),
+    ("switch", "virtio", "", "03:00.0",
+     "it gets one when a driver binds, or the log says why not"),
+    ("no-unit", "intel", "", "00:05.0", "no IOMMU covers it"),
+)
+
+
 def root_in_guest():
     """A root filesystem on a disk is seen, and a bridge that has the route."""
     disk = ["virtio-blk-pci,drive=disk,bus=dmi0,addr=3.0"]
@@ -1426,6 +1481,10 @@ def cases():
            "device when a card has moved the buses", links_by_path)
     yield ("lsiommu --since says what moved from stock's groups, and with a card "
            "that moves the buses", since_stock)
+    yield "lsiommu takes the names that devices have in a guest", names_in_guest
+    for name, iommu, cmdline, device, why in WHY:
+        yield (f"{name}, {iommu}, {cmdline}: lsiommu says of {device}: {why}",
+               why_in_guest, name, iommu, cmdline, device, why)
     yield "lsiommu --handover knows a guest's root disk", root_in_guest
     yield "lsiommu names devices as pci.ids does", names_of_devices
     for number, case in enumerate(STATUS):
