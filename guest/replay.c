@@ -239,4 +239,5 @@ module_exit(replay_exit);
 
 MODULE_DESCRIPTION("Brings a machine to life that is somewhere else");
 MODULE_LICENSE("GPL");
-MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);
+/* As MODULE_IMPORT_NS(), of which the argument became a string */
+MODULE_INFO(import_ns, "EXPORTED_FOR_KUNIT_TESTING");

@@ -132,6 +132,8 @@ class Guest:
         """
         self.machine = machine.Machine("/dev/null") if iommu == "mock" else \
             machine.load(name)
+        if iommu in self.machine.without:
+            raise machine.Skip(self.machine.without[iommu])
         self.iommu = iommu
         arch, files = "x86", "guest"
         if iommu == "smmu":

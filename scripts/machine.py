@@ -5,12 +5,17 @@ The notation is described in machines/README.md.
 import pathlib
 import re
 
-TOP = pathlib.Path(__file__).resolve().parent.parent
+from where import KERNEL, KERNELS, TOP
+
 MACHINES = TOP / "machines"
 IOMMUS = ("intel", "amd", "virtio", "smmu", "none")
-LINES = ("device", "guest", "ivrs", "dmar")
+LINES = ("device", "guest", "ivrs", "dmar", "not")
 BLOCKS = ("groups", "stock", "reasons", "ungrouped")
 DEVICE = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$")
+
+
+class Skip(Exception):
+    """This test cannot be run here, and why."""
 
 
 class MachineError(Exception):
@@ -33,6 +38,7 @@ class Machine:
     devices     what QEMU gets after -device, in order
     guest       shell lines that the guest runs once it is up
     tables      IOMMU: changes to its firmware table, see acpi.py
+    without     IOMMU: why this kernel has no groups under it
     blocks      (kind, IOMMU, command line): groups, a list of lists of devices;
                 of the kind 'reasons' a dict of reasons by device
     """
@@ -44,6 +50,7 @@ class Machine:
         self.devices = []
         self.guest = []
         self.tables = {}
+        self.without = {}
         self.blocks = {}
         block = None
         for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -86,9 +93,18 @@ class Machine:
             self.devices.append(rest)
         elif word == "guest":
             self.guest.append(rest)
+        elif word == "not":
+            self._not(*rest.split(None, 2))
         else:
             self._table(word, rest.split())
         return None
+
+    def _not(self, kernel="", iommu="", why=""):
+        if kernel not in KERNELS or iommu not in IOMMUS or not why:
+            raise ValueError(f"after 'not' comes: {' or '.join(KERNELS)}, "
+                             "an IOMMU, and why")
+        if kernel == KERNEL:
+            self.without[iommu] = why
 
     def _table(self, word, rest):
         for device in rest[1:]:

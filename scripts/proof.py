@@ -22,8 +22,7 @@ _locks = {}
 _boots = {}
 
 
-class Skip(Exception):
-    """This test cannot be run here, and why."""
+Skip = machine.Skip
 
 
 class Boot:

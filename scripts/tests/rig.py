@@ -26,6 +26,7 @@ WRONG_LINES = (
     ("ivrs alias 00:05.0", "alias DEVICE ALIAS"),
     ("dmar without 0:5", "'0:5' is no PCI address"),
     ("reasons intel\n    00:04.0", "one reason for 00:04.0"),
+    ("not 5.10 intel because", "after 'not' comes"),
 )
 
 
