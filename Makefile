@@ -3,7 +3,7 @@
 .PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \
 	replay shell test check bench mutants deb clean
 
-help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; test and check do both
+help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; check does both
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 
 setup:           ## install the Debian packages that are missing
@@ -49,11 +49,11 @@ replay: stock guest ## what groups another machine would have: LSPCI=FILE, see s
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE= ON=stock
 	@scripts/shell
 
-test: stock debug userspace arm64 ## run the tests, or with T=pattern those whose name matches; ON=stock
+test: stock debug userspace arm64 ## run the tests: T=pattern, ON=stock, ALSO=7.3 for that kernel's after them
 	@scripts/others
 	@scripts/test
 
-check: tree      ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
+check: stock userspace ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
 	@scripts/check
 
 bench: stock guest ## count instructions, with the series and without
