@@ -46,6 +46,10 @@ QEMU = {
 }
 SERIAL = {"x86": "ttyS0", "arm64": "ttyAMA0"}
 
+# To own what interrupts can be forged by: 7.x does not remap them with QEMU's amd-iommu.
+UNSAFE = ("iommufd.allow_unsafe_interrupts=1 "
+          "vfio_iommu_type1.allow_unsafe_interrupts=1")
+
 # What each choice of IOMMU adds to a machine, before the machine's devices. An
 # IOMMU that is a PCI function itself goes to 00:01.0 (AMD's because that is the
 # first slot that is free), where no machine has anything else: so a device has
@@ -191,6 +195,8 @@ class Guest:
             options += "slab_debug=FZP acpi=noirq "
         if iommu == "mock":
             options += f"{NO_PCI} "
+        if iommu == "amd" and where.KERNEL != "6.12":
+            options += f"{UNSAFE} "
         options += "quiet" if console else f"earlyprintk={SERIAL[arch]}"
         command += [
             "-kernel", str(KERNELS.get(kernel, kernel)),

@@ -31,7 +31,7 @@ RESETTABLE = ["pcie-root-port,id=rp0,bus=pcie.0,addr=7.0,chassis=1,slot=1",
 
 # What says that a device did not get at the page that the kselftest uses.
 FAULTS = {
-    "intel": r"DMAR: \[DMA {} .*\[00:05.0\] fault addr 0x1000000 ",
+    "intel": r"DMAR: \[DMA {} .*\[(?:0000:)?00:05.0\] fault addr 0x1000000 ",
     "amd": r"0000:00:05.0: AMD-Vi: .*IO_PAGE_FAULT .*address=0x1000000 ",
 }
 
