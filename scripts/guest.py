@@ -138,6 +138,8 @@ class Guest:
             machine.load(name)
         if iommu in self.machine.without:
             raise machine.Skip(self.machine.without[iommu])
+        if kernel == "debug" and not KERNELS[kernel].exists():
+            raise machine.Skip(f"not built: make debug KERNEL={where.KERNEL}")
         self.iommu = iommu
         arch, files = "x86", "guest"
         if iommu == "smmu":

@@ -6,7 +6,6 @@ series, selftests/vfio/vfio_group; here are the machines to run it on.
 import re
 
 import guest
-import where
 from proof import ALONE, GROUP_MF, KERNEL, NO_DMA, NO_RESET, VENDORS, Skip, \
     ask, bind, driver, end, own, owned_as_whole, refused_as_shared, to_own
 
@@ -46,8 +45,6 @@ def refused_then_owned(running, device, host, skipped):
 
 
 def by_topology(iommu, kernel):
-    if kernel == "debug" and not guest.KERNELS[kernel].exists():
-        raise Skip(f"it has not been built: make {kernel} KERNEL={where.KERNEL}")
     with guest.Guest("nested-switches", iommu, kernel=kernel, log="vfio",
                      more=FUNCTIONS + PORTS,
                      acpi_hotplug=kernel != "debug") as running:
