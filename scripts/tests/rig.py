@@ -81,6 +81,7 @@ def unknown_option_is_named():
     """A kernel that does not take an option of configs/ is no kernel."""
     with Copy() as copy:
         (copy.top / "configs/base.config").write_text("CONFIG_NO_SUCH=y\n")
+        (copy.top / f"configs/{where.KERNELS[0]}.config").touch()
         # A source tree whose every make target writes an empty .config.
         (copy.linux / "Makefile").write_text(
             "%:\n\t@: >$(O)/.config\n")
