@@ -11,6 +11,7 @@ import collections
 import functools
 import re
 import subprocess
+import threading
 
 import figures
 from guest import OUT, TOP, TROUBLE
@@ -29,9 +30,17 @@ LOGGED = re.compile(r"(groups|reasons|another) of seed (\d+) ([0-9a-f]{8}) "
                     r"from (\d+):((?: \w+)+)")
 
 
-@functools.cache
+_locks = {"patched": threading.Lock(), "stock": threading.Lock()}
+
+
 def run(kernel):
-    """Runs the suites; their exit code, what kunit.py says, the log."""
+    """Runs the suites, once; their exit code, what kunit.py says, the log."""
+    with _locks[kernel]:
+        return run_once(kernel)
+
+
+@functools.cache
+def run_once(kernel):
     if KERNEL != "patched":
         raise Skip("it needs the series, and boots the stock kernel itself")
     done = subprocess.run([TOP / "scripts/kunit", kernel], text=True,
