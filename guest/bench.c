@@ -10,7 +10,6 @@
  * shift=0,sleep=off": so the numbers are the same on every run, whatever machine
  * it is on.
  */
-#include <linux/console.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
@@ -175,7 +174,7 @@ static void measure_files(struct pgt_topo *topo)
 			least = min(least, read_file(mnt, path));
 		}
 		if (least != U64_MAX)
-			pr_info("bench: read %s: %llu\n", files[i], least);
+			pr_notice("bench: read %s: %llu\n", files[i], least);
 	}
 	kern_unmount(mnt);
 }
@@ -203,7 +202,7 @@ static int measure_grouping(const struct layout *layout, unsigned int functions,
 		made++;
 		cond_resched();
 	}
-	pr_info("bench: %s, %s, %u functions: %llu instructions a call, %u calls, %u groups, %lu bytes a call\n",
+	pr_notice("bench: %s, %s, %u functions: %llu instructions a call, %u calls, %u groups, %lu bytes a call\n",
 		layout->name, acs ? "isolated" : "not isolated", functions,
 		div_u64(group_cycles, made), made, groups,
 		(slab_bytes() - slab) / made);
@@ -229,7 +228,7 @@ static int measure_floor(void)
 	end = get_cycles();
 	for (i = 0; i < ARRAY_SIZE(made); i++)
 		iommu_group_put(made[i]);
-	pr_info("bench: floor: %llu instructions to allocate a group, %llu to free it\n",
+	pr_notice("bench: floor: %llu instructions to allocate a group, %llu to free it\n",
 		(end - start) / ARRAY_SIZE(made),
 		(get_cycles() - end) / ARRAY_SIZE(made));
 
@@ -261,7 +260,7 @@ static int measure_owning(void)
 		}
 		iommu_group_put(group);
 	}
-	pr_info("bench: %llu instructions to claim a group, %llu to release it\n",
+	pr_notice("bench: %llu instructions to claim a group, %llu to release it\n",
 		div_u64(claim, topo->nr_fns), div_u64(release, topo->nr_fns));
 	drop(topo);
 
