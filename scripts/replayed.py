@@ -320,10 +320,11 @@ def as_kunit(subject, replays):
     def strings(lines):
         return "\n".join(f'\t\t"{line}\\n"' for line in lines) or '\t\t""'
 
-    ours, stock = replays["patched"], replays["stock"]
+    ours = replays["patched"]
     found = groups(ours)
     text = (f'\t{{\n\t\t"{subject.name.rpartition("/")[2]}",\n{strings(lines)},\n'
-            + strings(" ".join(map(name, members)) for members in found)
+            + strings(" ".join(map(name, members)) for members in found
+                      if len(members) > 1)
             + ",\n")
     if not ours.cut and not subject.hidden:
         text += "\t\t.reach =\n" + strings(
@@ -331,9 +332,6 @@ def as_kunit(subject, replays):
                       name(reach.device)))
             for members in found
             for reach in ours.reach.get(ours.groups[members[0]], ())) + ",\n"
-    if groups(stock) != found:
-        text += "\t\t.stock =\n" + strings(
-            " ".join(map(name, members)) for members in groups(stock)) + ",\n"
     return text + "\t},\n"
 
 

@@ -3,8 +3,7 @@
 Each boot gives every option a value that it does not take: with a character
 changed, put together from pieces, random, or very long. The machine comes up,
 each part that is wrong is quoted in one warning, and the groups are those of a
-boot without options. The parsers see many more values than boots could have in
-the KUnit suite pci_group_options, see kunit.py.
+boot without options.
 
 FUZZ_SEED gives other values; the names of the tests say which it was.
 """
