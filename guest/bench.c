@@ -203,9 +203,9 @@ static int measure_grouping(const struct layout *layout, unsigned int functions,
 		cond_resched();
 	}
 	pr_notice("bench: %s, %s, %u functions: %llu instructions a call, %u calls, %u groups, %lu bytes a call\n",
-		layout->name, acs ? "isolated" : "not isolated", functions,
-		div_u64(group_cycles, made), made, groups,
-		(slab_bytes() - slab) / made);
+		  layout->name, acs ? "isolated" : "not isolated", functions,
+		  div_u64(group_cycles, made), made, groups,
+		  (slab_bytes() - slab) / made);
 	if (functions == 4096 && acs && !layout->ports)
 		measure_files(topo);
 	drop(topo);
@@ -229,8 +229,8 @@ static int measure_floor(void)
 	for (i = 0; i < ARRAY_SIZE(made); i++)
 		iommu_group_put(made[i]);
 	pr_notice("bench: floor: %llu instructions to allocate a group, %llu to free it\n",
-		(end - start) / ARRAY_SIZE(made),
-		(get_cycles() - end) / ARRAY_SIZE(made));
+		  (end - start) / ARRAY_SIZE(made),
+		  (get_cycles() - end) / ARRAY_SIZE(made));
 
 	return 0;
 }
@@ -261,7 +261,7 @@ static int measure_owning(void)
 		iommu_group_put(group);
 	}
 	pr_notice("bench: %llu instructions to claim a group, %llu to release it\n",
-		div_u64(claim, topo->nr_fns), div_u64(release, topo->nr_fns));
+		  div_u64(claim, topo->nr_fns), div_u64(release, topo->nr_fns));
 	drop(topo);
 
 	return ret;
