@@ -226,7 +226,7 @@ def reach_lines(running):
 def in_one_machine(policy):
     """In either order; its guest sees both."""
     with guest.Debian("switch", "intel", KERNEL, log="nested",
-                cmdline=f"iommu.reach={policy}") as running:
+                      cmdline=f"iommu.reach={policy}") as running:
         bind(running, " ".join(SWITCH))
         reach_lines(running)
         for viommu, chipset in CHIPSET.items():
@@ -273,7 +273,7 @@ def in_two_machines():
 def kernel_with_viommu():
     """Of which each device is in a group of its own, and answers."""
     with guest.Debian("switch", "intel", KERNEL, log="nested",
-                cmdline="iommu.reach=refuse") as running:
+                      cmdline="iommu.reach=refuse") as running:
         bind(running, " ".join(SWITCH))
         boot_nested(running, CHIPSET[True] + "".join(
             given(device, slot) for device, slot in SWITCH.items()))
