@@ -19,8 +19,10 @@ while read -r name of from more; do
 	[ "$name" != "$kernel" ] || package=$of suite=$from others=$more
 done <"$top/scripts/kernels"
 [ -n "$package" ] || die "no KERNEL=$kernel: there are ${kernels[*]} (scripts/kernels)"
-build=$top/build
-[ "$kernel" = "${kernels[0]}" ] || build+=/$kernel
+build_of() {
+	say "$top/build$([ "$1" = "${kernels[0]}" ] || say "/$1")"
+}
+build=$(build_of "$kernel")
 linux=$build/linux
 series=$top/patches/$kernel
 # As one would type them in the repository, and after a verb of make
