@@ -32,10 +32,10 @@ deb: tree        ## build Debian packages of it: CONFIG= LOCALMOD=1, see scripts
 
 arm64: tree      ## build it for arm64 into build/arm64, and what runs inside
 	@scripts/kernel arm64
-	@scripts/guest-files arm64
+	@scripts/guest arm64
 
 guest: kernel    ## make what runs inside the machines
-	@scripts/guest-files
+	@scripts/guest
 
 userspace: guest ## get Debian's own programs for a guest
 	@scripts/userspace
@@ -50,7 +50,7 @@ shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLIN
 	@scripts/shell
 
 test: stock debug userspace arm64 ## run the tests: T=pattern, ON=stock, ALSO=7.3 for that kernel's after them
-	@scripts/others
+	@rig/others
 	@scripts/test
 
 check: stock userspace ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)

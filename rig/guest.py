@@ -118,8 +118,9 @@ class Guest:
 
         iommu   'smmu' is a machine of its own, arm64's, as is its kernel. With
                 'mock' the kernel does not look at the PCI devices that it has:
-                so their addresses are free for a machine that guest/replay.c
-                brings to life, with an IOMMU; `name` is only for the log then
+                so their addresses are free for a machine that
+                guest/modules/replay.c brings to life, with an IOMMU; `name` is
+                only for the log then
         kernel  'patched', 'stock', 'debug' or the path of a bzImage
         more    devices beside those of the machine's file
         drives  what these have as disks, as QEMU takes it after -drive

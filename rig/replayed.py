@@ -3,7 +3,7 @@
     with Stage("patched") as stage:
         stage.replay(subject(name, text)).groups
 
-guest/replay.c does it, in a guest that has no PCI of its own, where a device can
+guest/modules/replay.c does it, in a guest that has no PCI of its own, where a device can
 have the address that it has in the other machine.
 """
 import base64

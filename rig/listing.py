@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Makes of what lspci lists of a machine a topology, and reads its groups.
 
-    scripts/listing.py LSPCI [GROUPS]     prints the topology, and what there is
+    rig/listing.py LSPCI [GROUPS]     prints the topology, and what there is
                                           to say of it on standard error
-    scripts/listing.py --real             writes machines/real/ anew, from
+    rig/listing.py --real             writes machines/real/ anew, from
                                           ../shared/real
 
 The topology is in the notation of the series' KUnit tests, see

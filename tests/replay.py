@@ -15,6 +15,7 @@ import threading
 import figures
 import listing
 import replayed
+import where
 from listing import full
 from proof import KERNEL, same_groups
 
@@ -22,7 +23,7 @@ ORDERS = ("boot", "hotadd", "hotadd 1", "hotadd 2", "hotadd 3")
 # Whose report is not what the grouping of PCI devices gives
 OTHERWISE = {"59-power-ppc-bar-v-only":
              "POWER's firmware says what is a group, the bus does not"}
-VERB = pathlib.Path(replayed.__file__).with_name("replay")
+VERB = where.TOP / "scripts/replay"
 
 _verb = threading.Lock()
 _lock = threading.Lock()

@@ -61,7 +61,7 @@ def missing_tool_is_named():
     with tempfile.TemporaryDirectory() as world:
         world = pathlib.Path(world)
         tools = ["bash", "dirname", "env"]
-        for line in (TOP / "scripts/packages").read_text().splitlines():
+        for line in (TOP / "rig/packages").read_text().splitlines():
             if line and not line.startswith("#"):
                 tools.append(line.split()[1])
         for tool in tools:
@@ -123,8 +123,9 @@ class Copy:
             self.place = tempfile.TemporaryDirectory()
             self.top = pathlib.Path(self.place.name)
             (self.top / "configs").mkdir()
-            shutil.copytree(TOP / "scripts", self.top / "scripts",
-                            ignore=shutil.ignore_patterns("__pycache__"))
+            for folder in ("scripts", "rig", "tests"):
+                shutil.copytree(TOP / folder, self.top / folder,
+                                ignore=shutil.ignore_patterns("__pycache__"))
         kernel = self.kernel or where.KERNELS[0]
         self.linux = self.top / where.build(kernel).relative_to(TOP) / "linux"
         self.patches = self.top / "patches" / kernel
@@ -330,7 +331,7 @@ def source_is_gone():
                      f"make tree KERNEL={kernel} SOURCE="):
             assert part in said, f"no '{part}' in: {said}"
         # The other one's verbs go on, and tests are skipped.
-        must(copy.top / "scripts/others", env=env)
+        must(copy.top / "rig/others", env=env)
         said = must(copy.top / "scripts/test", "^[^:]*: rig: a bare", env=env,
                     kernel=kernel)
         assert f"SKIP linux-source-{kernel} is wanted" in said, said

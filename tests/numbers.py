@@ -155,7 +155,7 @@ def compiles_without_iommu():
     assert "CONFIG_IOMMU_API=y" not in config
     where = BUILD / "noiommu/group_probe"
     where.mkdir(exist_ok=True)
-    for source in pathlib.Path(TOP / "guest/group_probe").iterdir():
+    for source in pathlib.Path(TOP / "guest/modules/group_probe").iterdir():
         (where / source.name).write_text(source.read_text())
     run("make", "-C", BUILD / "linux", f"O={BUILD}/noiommu", f"M={where}",
         "group_probe.o")

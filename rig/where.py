@@ -1,6 +1,6 @@
 """Where things are for the kernel that is worked on, as in lib.sh.
 
-That is the first of scripts/kernels, or the one that KERNEL= says.
+That is the first of rig/kernels, or the one that KERNEL= says.
 """
 import os
 import pathlib
@@ -8,12 +8,12 @@ import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = [line.split()[0] for line
-           in (TOP / "scripts/kernels").read_text().splitlines()
+           in (TOP / "rig/kernels").read_text().splitlines()
            if line and not line.startswith("#")]
 KERNEL = os.environ.get("KERNEL") or KERNELS[0]
 if KERNEL not in KERNELS:
     sys.exit(f"no KERNEL={KERNEL}: there are {' '.join(KERNELS)} "
-             "(scripts/kernels)")
+             "(rig/kernels)")
 
 
 def build(kernel):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What scripts/listing.py makes of lspci's listings, in the forms they have.
+"""What rig/listing.py makes of lspci's listings, in the forms they have.
 
 No kernel is needed. The real ones are in ../shared/real; where that is missing
 the tests that need it are skipped.
@@ -469,7 +469,7 @@ def without_ids(text):
 
 
 def real_compact():
-    """machines/real/ is what scripts/listing.py --real writes."""
+    """machines/real/ is what rig/listing.py --real writes."""
     names = {folder.name for folder in folders()}
     there = {path.name for path in listing.REAL.glob("*")}
     assert there == names, there ^ names

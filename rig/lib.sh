@@ -8,7 +8,7 @@ unset MAKEFLAGS MFLAGS
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# The kernel that is worked on, see scripts/kernels: the first, or KERNEL=. What is
+# The kernel that is worked on, see rig/kernels: the first, or KERNEL=. What is
 # made of the first is in build/, what of another one in build/<kernel>/.
 kernels=() package=
 while read -r name of from more; do
@@ -17,8 +17,8 @@ while read -r name of from more; do
 	kernel=${KERNEL:-${kernels[0]}}
 	# shellcheck disable=SC2034
 	[ "$name" != "$kernel" ] || package=$of suite=$from others=$more
-done <"$top/scripts/kernels"
-[ -n "$package" ] || die "no KERNEL=$kernel: there are ${kernels[*]} (scripts/kernels)"
+done <"$top/rig/kernels"
+[ -n "$package" ] || die "no KERNEL=$kernel: there are ${kernels[*]} (rig/kernels)"
 build_of() {
 	say "$top/build$([ "$1" = "${kernels[0]}" ] || say "/$1")"
 }
@@ -110,7 +110,7 @@ base_tree() {
 		return 0
 	rm -rf "$1"
 	git -C "$linux" worktree prune
-	"$top/scripts/step" "$build/logs/worktree.log" 1 "unpacking base" \
+	"$top/rig/step" "$build/logs/worktree.log" 1 "unpacking base" \
 		git -C "$linux" worktree add -q --detach "$1" base
 }
 
