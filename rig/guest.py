@@ -26,8 +26,7 @@ import where
 
 TOP = where.TOP
 BUILD = where.BUILD
-OUT = {"patched": BUILD / "patched", "stock": BUILD / "base/stock",
-       "debug": BUILD / "debug", "arm64": BUILD / "arm64"}
+OUT = where.OUT
 KERNELS = {name: out / "arch/x86/boot/bzImage" for name, out in OUT.items()}
 KERNELS["arm64"] = OUT["arm64"] / "arch/arm64/boot/Image"
 

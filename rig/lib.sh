@@ -103,26 +103,6 @@ fetch() {
 }
 apt_options=()
 
-# base_tree DIR: a work tree of the kernel's tree at the tag base, if it is not there,
-# or belongs to a tree that was made anew since.
-base_tree() {
-	[ "$(git -C "$1" rev-parse --show-toplevel 2>/dev/null)" != "$1" ] ||
-		return 0
-	rm -rf "$1"
-	git -C "$linux" worktree prune
-	"$top/rig/step" "$build/logs/worktree.log" 1 "unpacking base" \
-		git -C "$linux" worktree add -q --detach "$1" base
-}
-
-# Two builds at a time take longer than one after the other, and a machine may
-# hold several clones: one build a machine, from here to the script's end.
-lock_build() {
-	local lock=${TMPDIR:-/tmp}/kbuild.lock
-	[ -e "$lock" ] || : >"$lock"
-	exec 9<"$lock"	# somebody else's may be locked, but not written
-	flock -n 9 || { say "waiting for another kernel build"; flock 9; }
-}
-
 # The content of the series' folder in patches/, as one checksum.
 patches_sum() {
 	find "$series" -name '[0-9]*.patch' ! -name '0000-*' \
