@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
 .PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \

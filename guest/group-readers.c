@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Reads what sysfs says of IOMMU groups, over and over until SIGTERM, while a
  * test lets devices come and go.

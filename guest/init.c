@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The guest's only process: does what the host asks over the second serial port,
  * or over a virtio console where the machine has but one.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Prints 32 bits of a PCI device's first memory, as the processor reads them
  * there, or writes them. All ones come back where nothing answers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Firmware tables that say what QEMU's own do not.
 
 The kernel takes a table from the initramfs in place of the firmware's if it has

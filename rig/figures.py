@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Figures of a run of the tests: what was done, and how often."""
 import threading
 

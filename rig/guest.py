@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A guest: one of the machines in machines/, booted in QEMU.
 
     with Guest("demo", "intel", "iommu=group_mf") as guest:

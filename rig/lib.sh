@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # Sourced by the shell scripts here: where things are, and how to say them.
 # shellcheck shell=bash
 

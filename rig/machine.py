@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The machines in machines/: what they have, and the groups they must give.
 
 The notation is described in machines/README.md.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the tests share: boots that several of them look at, and comparisons."""
 import os
 import re

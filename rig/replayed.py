@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Machines that are somewhere else, brought to life in a guest.
 
     with Stage("patched") as stage:

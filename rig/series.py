@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The series as commits, a tree to walk through them, and what compilers say.
 
 What is checked is what make tree made of patches/, or the branch or commit that

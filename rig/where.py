@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Where things are for the kernel that is worked on, as in lib.sh.
 
 That is the first of rig/kernels, or the one that KERNEL= says.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Recovery from PCIe errors goes on beside whatever binds, rescans and owns.
 
 AER walks buses with pci_bus_sem held and takes the lock of each device. Who binds a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Arm64 gives the same devices the same groups, numbers and reasons.
 
 On the machines that have a `groups smmu` block: QEMU's virt machine with SMMUv3,

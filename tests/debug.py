@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The same on a kernel that looks for what tests do not: configs/debug.config.
 
 Whatever it reports, KASAN, lockdep, kmemleak or another, fails the test, because

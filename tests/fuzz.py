@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Boots with options that nobody should have written.
 
 Each boot gives every option a value that it does not take: with a character

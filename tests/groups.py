@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Who shares a group with whom, on every machine of machines/."""
 import machine
 from proof import GROUP_MF, IOMMUS, PLAIN, VENDORS, boot, same_groups, show

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Devices that come and go while the guest runs."""
 import guest
 from proof import (GROUP_MF, KERNEL, PLAIN, VENDORS, ids, partition,

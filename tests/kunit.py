@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The KUnit suites in the series, with the series and on stock.
 
 scripts/kunit has kunit.py boot and judge them. Its tests are in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Devices that arrive late, alone or as a whole switch, and tie groups together.
 
 On machines/late-alias AMD's alias table ties two groups by a device that comes late.

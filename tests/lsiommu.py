@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """lsiommu, the program of the series that lists groups: in guests, and over
 made-up trees of sysfs on the host."""
 import json

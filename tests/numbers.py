@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The number of a device's group, by cat and by call."""
 import pathlib
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The options: what they do, and what is wrong in them."""
 from proof import PLAIN, VENDORS, boot, same_groups
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Groups, numbers and reasons do not depend on the order of finding or binding.
 
 Where firmware or a device tree describes the IOMMU a device gets its group on 6.12

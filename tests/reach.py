@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Who may own a device, or use it, by what DMA gets to without the IOMMU.
 
 A group reaches a device where its members' DMA can get to that device's memory and

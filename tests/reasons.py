@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Why devices share a group: iommu_group_reason."""
 import machine
 from proof import GROUP_MF, IOMMUS, PLAIN, VENDORS, boot

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Devices that come and go in storms, while others read and ask.
 
 The machine is machines/sriov, with three kinds of devices below ports of bus 0,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Debian's own programs read groups as they do on stock, and QEMU gets devices.
 
 What reads groups runs in a guest on machines/pxb, which has a bus 0x41, and so a

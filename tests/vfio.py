@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Userspace owns a group whole or not at all, and what its devices reach.
 
 What opens devices, maps memory and lets them do DMA is the kselftest of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What make check finds in less than a minute: the rig's and the mails' form."""
 import subprocess
 

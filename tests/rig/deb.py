@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The packages that make deb builds, and what it says of a wrong request.
 
 The kernel is the tests' own, with what a distribution's configuration has besides.

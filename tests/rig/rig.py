@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The rig itself: what it says, and that it loses nobody's work."""
 import os
 import pathlib
@@ -54,6 +55,16 @@ def help_lists_verbs():
     verbs = phony.replace("\\", " ").split()
     assert len(verbs) > 10 and sorted(verbs) == sorted(listed), \
         f"{sorted(verbs)}, listed: {sorted(listed)}"
+
+
+def licence_is_said():
+    """By every file that has code: what is run or compiled."""
+    for name in must("git", "ls-files", ".ci", "Makefile", "scripts", "rig", "tests",
+                     "guest").split():
+        start = (TOP / name).read_text()[:200]
+        code = start.startswith("#!") or \
+            name.endswith((".py", ".sh", ".c", "Makefile"))
+        assert not code or "SPDX-License-Identifier: GPL-2.0-only\n" in start, name
 
 
 def missing_tool_is_named():
@@ -377,6 +388,7 @@ def patches_are_as_exported(kernel):
 
 def cases():
     yield "a bare make lists every verb", help_lists_verbs
+    yield "every file that has code says its licence", licence_is_said
     yield ("a missing tool is named with its package and the command to get "
            "it", missing_tool_is_named)
     yield ("an option that the kernel does not take is named",

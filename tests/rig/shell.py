@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The prompt that make shell gives, on a terminal of its own."""
 import os
 import pty

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Lets a test call iommu_device_group(): write the name of a PCI device to the
  * module's parameter "device", and read there what the call returned and what it

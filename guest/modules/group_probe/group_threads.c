@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Calls iommu_device_group() on many threads while a test lets devices come and
  * go, from insmod to rmmod. Then it says in the log how many calls there were,
