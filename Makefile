@@ -59,7 +59,6 @@ check: stock userspace ## check the patches and the rig with the kernel's progra
 
 bench: stock guest ## count instructions, with the series and without
 	@scripts/bench
-	@scripts/bench-calls
 
 mutants: kernel  ## break PCI grouping in many ways: do the tests notice?
 	@scripts/mutants

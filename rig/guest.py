@@ -28,8 +28,8 @@ import where
 TOP = where.TOP
 BUILD = where.BUILD
 OUT = where.OUT
-KERNELS = {name: out / "arch/x86/boot/bzImage" for name, out in OUT.items()}
-KERNELS["arm64"] = OUT["arm64"] / "arch/arm64/boot/Image"
+IMAGES = {name: out / "arch/x86/boot/bzImage" for name, out in OUT.items()}
+IMAGES["arm64"] = OUT["arm64"] / "arch/arm64/boot/Image"
 
 # QEMU and what it says of the machine, by its architecture. Arm's has but one
 # serial port. There the kernel numbers the buses itself, and leaves numbers free
@@ -139,7 +139,7 @@ class Guest:
             machine.load(name)
         if iommu in self.machine.without:
             raise machine.Skip(self.machine.without[iommu])
-        if kernel == "debug" and not KERNELS[kernel].exists():
+        if kernel == "debug" and not IMAGES[kernel].exists():
             raise machine.Skip(f"not built: make debug KERNEL={where.KERNEL}")
         self.iommu = iommu
         arch, files = "x86", "guest"
@@ -202,7 +202,7 @@ class Guest:
             options += f"{UNSAFE} "
         options += "quiet" if console else f"earlyprintk={SERIAL[arch]}"
         command += [
-            "-kernel", str(KERNELS.get(kernel, kernel)),
+            "-kernel", str(IMAGES.get(kernel, kernel)),
             "-initrd", str(initramfs),
             "-append", f"{options} {cmdline}"]
         self.qemu = subprocess.Popen(

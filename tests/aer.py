@@ -8,7 +8,7 @@ or all of them wait for each other for good; lockdep does not know device locks 
 enough to tell.
 """
 import guest
-from proof import KERNEL, VENDORS, Skip, bind, driver
+from fixtures import TESTED, VENDORS, Skip, bind, driver
 
 # One more port of machines/root-ports, and what the host binds below it, several so
 # that one waits while the walk is at another. Their driver does not know how to
@@ -43,7 +43,7 @@ def recoveries(running):
 
 
 def nobody_hangs(iommu):
-    with guest.Guest("root-ports", iommu, kernel=KERNEL, log="aer",
+    with guest.Guest("root-ports", iommu, kernel=TESTED, log="aer",
                      more=MORE) as running:
         port = f"/sys/bus/pci/devices/0000:{PORT}"
         if running.run(f"[ -e {port}/aer_rootport_total_err_nonfatal ]")[0]:

@@ -5,7 +5,7 @@ On the machines that have a `groups smmu` block: QEMU's virt machine with SMMUv3
 which the device tree describes.
 """
 import machine
-from proof import VENDORS, boot, numbered_by_requester_id
+from fixtures import VENDORS, boot, numbered_by_requester_id
 
 
 def as_described(name, cmdline):

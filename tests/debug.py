@@ -6,10 +6,10 @@ it is in the log; see guest.TROUBLE.
 """
 import re
 
-import figures
+import counters
 import guest
 import machine
-from proof import IOMMUS, VENDORS, no_leaks, partition, same_groups
+from fixtures import VENDORS, X86_IOMMUS, no_leaks, partition, same_groups
 
 FAULTS = 400
 # Others may complain of the same, but this says that there is no group.
@@ -101,7 +101,7 @@ def every_allocation_fails(iommu):
             assert running.sh(f"{leave}; {state}") == ungrouped
         assert 10 <= failed < FAULTS - 1, f"{failed} allocations failed"
         no_leaks(running)
-        figures.add("allocations made to fail in grouping, one by one", failed)
+        counters.add("allocations made to fail in grouping, one by one", failed)
 
 
 def kunit_suites():
@@ -117,7 +117,7 @@ def kunit_suites():
         assert len(passed) > 70, results
         assert running.log().count(" 1 topologies of ") == 18, results
         no_leaks(running)
-        figures.add("KUnit tests on the kernel that looks for bugs",
+        counters.add("KUnit tests on the kernel that looks for bugs",
                     len(passed))
 
 
@@ -126,7 +126,7 @@ def cases():
         for iommu in VENDORS:
             yield (f"{name}, {iommu}: groups are as described, devices come "
                    "and go, nothing is reported", as_described, name, iommu)
-    for iommu in IOMMUS:
+    for iommu in X86_IOMMUS:
         yield (f"{iommu}: every allocation fails in turn while a device is "
                "grouped, it has all of its group or nothing, one line says so",
                every_allocation_fails, iommu)

@@ -15,9 +15,9 @@ import re
 import string
 import typing
 
-import figures
+import counters
 import guest
-from proof import KERNEL, VENDORS, boot
+from fixtures import TESTED, VENDORS, boot
 
 SEED = int(os.environ.get("FUZZ_SEED") or 20261123)
 BOOTS = 20
@@ -138,7 +138,7 @@ def options(number):
 def survives(iommu, number):
     cmdline, parts = options(number)
     plain = boot("e1000e", iommu)
-    with guest.Guest("e1000e", iommu, cmdline, KERNEL,
+    with guest.Guest("e1000e", iommu, cmdline, TESTED,
                      log=f"fuzz-{number}") as running:
         groups, reasons = running.groups(), running.reasons()
         warnings = [line for line in running.sh("dmesg -r").splitlines()
@@ -155,8 +155,8 @@ def survives(iommu, number):
             f"{len(found)} warnings have {quoted[:100]}, not {times}: {cmdline}"
         left = [line for line in left if line not in found]
     assert not left, f"warned of what is not wrong: {left}: {cmdline}"
-    figures.add("boots with wrong options")
-    figures.add("wrong parts of options in them, each quoted once", len(parts))
+    counters.add("boots with wrong options")
+    counters.add("wrong parts of options in them, each quoted once", len(parts))
 
 
 def cases():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Who shares a group with whom, on every machine of machines/."""
 import machine
-from proof import GROUP_MF, IOMMUS, PLAIN, VENDORS, boot, same_groups, show
+from fixtures import GROUP_MF, PLAIN, VENDORS, X86_IOMMUS, boot, same_groups, show
 
 # Other ways to say the same, and the machines that show it: with Functions that
 # it ties and Functions that it must not tie.
@@ -36,7 +36,7 @@ def wider_than_stock(name, iommu):
 def cases():
     for name in machine.names():
         described = machine.load(name)
-        for iommu in IOMMUS:
+        for iommu in X86_IOMMUS:
             where = f"{name}, {iommu}:"
             yield (f"{where} stock groups are as described",
                    stock_as_described, name, iommu)

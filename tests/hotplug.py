@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Devices that come and go while the guest runs."""
 import guest
-from proof import (GROUP_MF, KERNEL, PLAIN, VENDORS, ids, partition,
-                   same_groups)
+from fixtures import GROUP_MF, PLAIN, TESTED, VENDORS, ids, partition, same_groups
 
 PORT = "rp2"        # of machines/root-ports: empty, its bus is 03
 
@@ -13,7 +12,7 @@ def come_and_go(iommu, cmdline, functions):
     Its functions do not isolate from each other: they share a group.
     """
     devices = {f"03:00.{function}" for function in range(functions)}
-    with guest.Guest("root-ports", iommu, cmdline, KERNEL,
+    with guest.Guest("root-ports", iommu, cmdline, TESTED,
                      log="hotplug") as running:
         before = ids(running)
         for _ in range(2):
@@ -45,7 +44,7 @@ def come_and_go(iommu, cmdline, functions):
 
 def come_back(iommu, cmdline, removed):
     """Functions that are removed and found again are grouped as before."""
-    with guest.Guest("e1000e", iommu, cmdline, KERNEL,
+    with guest.Guest("e1000e", iommu, cmdline, TESTED,
                      log="rescan") as running:
         before = partition(running.groups())
         for device in removed:

@@ -14,12 +14,12 @@ import re
 import subprocess
 import threading
 
-import figures
+import counters
 from guest import OUT, TOP, TROUBLE
-from proof import KERNEL, Skip
+from fixtures import TESTED, Skip
 
 AT_LEAST = 2000
-# The case, and what its random topologies are called in the figures.
+# The case, and what its random topologies are called in the counters.
 PATCHED = {
     "groups_are_those_of_the_rules_in_any_order":
         "random topologies under KUnit",
@@ -42,7 +42,7 @@ def run(kernel):
 
 @functools.cache
 def run_once(kernel):
-    if KERNEL != "patched":
+    if TESTED != "patched":
         raise Skip("it needs the series, and boots the stock kernel itself")
     done = subprocess.run([TOP / "scripts/kunit", kernel], text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -61,7 +61,7 @@ def passes(kernel, summaries):
         number = sum(map(int, re.findall(
             rf"{case}: (\d+) topologies of \d+ functions", log)))
         assert number >= AT_LEAST, f"{case}: only {number}"
-        figures.add(f"{what}, {kernel}", number)
+        counters.add(f"{what}, {kernel}", number)
 
 
 class Topology:

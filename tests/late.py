@@ -13,11 +13,11 @@ import tempfile
 import uuid
 
 import acpi
-import figures
+import counters
 import guest
-from proof import GROUP_MF, KERNEL, VENDORS, bind, claims, driver, end, ids, \
-    kselftest, members, news, own, partition, refused_as_shared, \
-    same_groups, to_own, unbind
+from fixtures import GROUP_MF, TESTED, VENDORS, bind, claims, driver, end, ids, \
+    kselftest, members, news, own, partition, refused_as_shared, same_groups, to_own, \
+    unbind
 
 EPERM = "1"
 POLICIES = ("refuse", "warn")
@@ -36,7 +36,7 @@ FAULTS = 60
 
 
 def late_alias(policy, log):
-    return guest.Guest("late-alias", "amd", f"iommu.reach={policy}", KERNEL,
+    return guest.Guest("late-alias", "amd", f"iommu.reach={policy}", TESTED,
                        log=log)
 
 
@@ -265,7 +265,7 @@ def allocations_fail():
                 failed += 1
                 assert said == wanted, f"{start}, {failed}: {said}"
             assert 0 < failed < FAULTS, f"{start}: {failed}"
-            figures.add("allocations made to fail while a late device comes",
+            counters.add("allocations made to fail while a late device comes",
                         failed)
         # Nothing of this is remembered when it has gone.
         running.sh(leave)
@@ -308,7 +308,7 @@ class Policies(guest.Guest):
 
     def __init__(self, ivrs, tied, memory):
         self.ivrs, self.tied, self.memory = ivrs, tied, memory
-        super().__init__("late-alias", "amd", kernel=KERNEL, log="late-policy",
+        super().__init__("late-alias", "amd", kernel=TESTED, log="late-policy",
                          more=POLICY_DEVICES)
 
     def _with_table(self, initramfs):
@@ -329,7 +329,7 @@ class Policies(guest.Guest):
 
 def firmware():
     """QEMU's IVRS with POLICY_DEVICES, and where the memory of HIGHER is then."""
-    with guest.Guest("late-alias", "amd", kernel=KERNEL, log="late-IVRS",
+    with guest.Guest("late-alias", "amd", kernel=TESTED, log="late-IVRS",
                      more=POLICY_DEVICES, tables=False) as running:
         ivrs = base64.b64decode(running.sh(
             "base64 /sys/firmware/acpi/tables/IVRS"))
@@ -415,7 +415,7 @@ def selftests():
 
 def switch_found_again(name, iommu):
     """Removed below its Root Port, and hot-added as a whole."""
-    with guest.Guest(name, iommu, kernel=KERNEL, log=f"again-{name}") as running:
+    with guest.Guest(name, iommu, kernel=TESTED, log=f"again-{name}") as running:
         before = running.groups()
         reasons = running.reasons()
         for _ in range(3):
@@ -432,7 +432,7 @@ def functions_found_again(iommu, cmdline):
     And where another is found later they have been told apart before: nothing is
     moved, so that one is in the lower group.
     """
-    with guest.Guest("e1000e", iommu, cmdline, KERNEL, log="again") as running:
+    with guest.Guest("e1000e", iommu, cmdline, TESTED, log="again") as running:
         before = running.groups()
         assert before["00:04.0"] == before["00:04.1"] == before["00:04.2"]
         for device in ("00:04.0", "00:04.1", "00:04.2"):

@@ -11,7 +11,7 @@ import threading
 
 import guest
 import machine
-from proof import IOMMUS, KERNEL, PLAIN, VENDORS, Skip, bind, boot, claims, \
+from fixtures import PLAIN, TESTED, VENDORS, X86_IOMMUS, Skip, bind, boot, claims, \
     drivers, news, own, vfio_name
 
 PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
@@ -273,7 +273,7 @@ def names_of_devices():
 
 def states_as_kernel(iommu, policy):
     """Whoever else comes is granted or refused a group as it is said."""
-    with guest.Guest("switch", iommu, kernel=KERNEL, log="lsiommu-state",
+    with guest.Guest("switch", iommu, kernel=TESTED, log="lsiommu-state",
                      cmdline=f"iommu.reach={policy}") as running:
         if running.run("ls /sys/kernel/iommu_groups/*/state")[0]:
             raise Skip("this kernel does not show the state of groups")
@@ -311,7 +311,7 @@ def states_as_kernel(iommu, policy):
 
 def ownable_as_kernel(iommu):
     """A group is said to be held by a host driver where VFIO finds it so."""
-    with guest.Guest("demo", iommu, kernel=KERNEL, log="lsiommu",
+    with guest.Guest("demo", iommu, kernel=TESTED, log="lsiommu",
                      more=["virtio-rng-pci,bus=dmi0,addr=3.0"]) as running:
         def look():
             said = json.loads(running.sh("lsiommu --json 07:01.0"))
@@ -778,7 +778,7 @@ def handover_in_guest(driverctl):
     """The commands, run as they are, do it, and those for the way back undo it."""
     kind = guest.Debian if driverctl else guest.Guest
     more = ["virtio-rng-pci,bus=dmi0,addr=3.0", "virtio-net-pci,bus=dmi0,addr=4.0"]
-    with kind("demo", "intel", kernel=KERNEL, log="handover", more=more) as running:
+    with kind("demo", "intel", kernel=TESTED, log="handover", more=more) as running:
         running.sh("ip link set eth0 up; ip addr add 10.0.0.1/24 dev eth0; "
                    "ip route add default via 10.0.0.2")
         if driverctl:
@@ -807,7 +807,7 @@ def names_in_guest():
     """Each name that a device has here gives its group and no other."""
     with tempfile.NamedTemporaryFile() as image:
         image.truncate(1 << 20)
-        with guest.Guest("root-ports", "intel", kernel=KERNEL, log="names",
+        with guest.Guest("root-ports", "intel", kernel=TESTED, log="names",
                          more=["e1000e,bus=pcie.0,addr=8.0",
                                "virtio-net-pci,bus=pcie.0,addr=9.0",
                                "virtio-blk-pci,drive=disk,bus=pcie.0,addr=a.0"],
@@ -832,7 +832,7 @@ def names_in_guest():
 
 def why_in_guest(name, iommu, cmdline, device, why):
     """Why a device of this machine has no group, under these options."""
-    with guest.Guest(name, iommu, cmdline, kernel=KERNEL, log="why",
+    with guest.Guest(name, iommu, cmdline, kernel=TESTED, log="why",
                      bind=False) as running:
         said = running.sh(f"lsiommu {device}").splitlines()
         assert f"No group: {why}" in said, said
@@ -863,7 +863,7 @@ def root_in_guest():
     disk = ["virtio-blk-pci,drive=disk,bus=dmi0,addr=3.0"]
     with tempfile.NamedTemporaryFile() as image:
         image.truncate(8 << 20)
-        with guest.Guest("demo", "intel", kernel=KERNEL, log="handover-root",
+        with guest.Guest("demo", "intel", kernel=TESTED, log="handover-root",
                          more=disk, drives=[f"file={image.name},id=disk"]) \
                 as running:
             running.sh("mke2fs /dev/vda; mount -t ext2 /dev/vda /tmp; cd /tmp; "
@@ -917,7 +917,7 @@ def links_by_path():
     found = {}
     for more in (), ("pcie-root-port,id=new,bus=pcie.0,addr=2.0,chassis=9,slot=9",
                      "e1000e,bus=new,addr=0.0"):
-        with guest.Debian("demo", "intel", kernel=KERNEL, log="by-path",
+        with guest.Debian("demo", "intel", kernel=TESTED, log="by-path",
                           more=more) as running:
             running.sh("/lib/systemd/systemd-udevd --daemon; udevadm settle")
             path = "00:05.0/00.0/01.0/00.0"
@@ -1046,7 +1046,7 @@ def since_stock():
             "e1000e,bus=new,addr=0.0"]
     before = boot("demo", "intel", kernel="stock")
     text = json.dumps(json.loads(before.lsiommu["--json"]))
-    with guest.Guest("demo", "intel", kernel=KERNEL, log="since",
+    with guest.Guest("demo", "intel", kernel=TESTED, log="since",
                      more=more) as running:
         for at in range(0, len(text), 900):
             running.sh(f"echo -n '{text[at:at + 900]}' >> /tmp/before")
@@ -1141,7 +1141,7 @@ def schema_is_used():
 
 def reach_as_kernel(iommu):
     """In a guest, where root asks."""
-    with guest.Guest("switch", iommu, kernel=KERNEL, log="lsiommu-reach") \
+    with guest.Guest("switch", iommu, kernel=TESTED, log="lsiommu-reach") \
             as running:
         group, = json.loads(running.sh("lsiommu --json 03:00.0"))["groups"]
         lines = running.read("/sys/kernel/iommu_groups/512/reach").splitlines()
@@ -1453,12 +1453,12 @@ def options_are_documented():
 def boots():
     """Every machine, under every IOMMU that it has, also without the series."""
     for name in machine.names():
-        for iommu in IOMMUS:
-            for kernel in dict.fromkeys((KERNEL, "stock")):
+        for iommu in X86_IOMMUS:
+            for kernel in dict.fromkeys((TESTED, "stock")):
                 yield name, iommu, PLAIN, kernel
         for kind, iommu, cmdline in machine.load(name).blocks:
             if (kind, iommu) == ("groups", "smmu"):
-                yield name, iommu, cmdline, KERNEL
+                yield name, iommu, cmdline, TESTED
 
 
 def cases():

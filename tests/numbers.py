@@ -5,7 +5,7 @@ import subprocess
 
 import guest
 import machine
-from proof import IOMMUS, KERNEL, VENDORS, ask, bind, boot, \
+from fixtures import TESTED, VENDORS, X86_IOMMUS, ask, bind, boot, \
     numbered_by_requester_id
 
 TOP = machine.TOP
@@ -34,7 +34,7 @@ def answers(running):
 
 
 def call_is_link(name, iommu):
-    with guest.Guest(name, iommu, kernel=KERNEL, log="call") as running:
+    with guest.Guest(name, iommu, kernel=TESTED, log="call") as running:
         groups = running.groups()
         for device, said in answers(running).items():
             expected = NO_GROUP if groups[device] is None \
@@ -43,7 +43,7 @@ def call_is_link(name, iommu):
 
 
 def no_groups(iommu, cmdline):
-    with guest.Guest("demo", iommu, cmdline, KERNEL, log="off") as running:
+    with guest.Guest("demo", iommu, cmdline, TESTED, log="off") as running:
         for device, number in running.groups().items():
             assert number is None, f"{device} is in group {number}"
         listed = running.sh("ls /sys/kernel/iommu_groups").split()
@@ -55,7 +55,7 @@ def no_groups(iommu, cmdline):
 def no_iommu_by_requester_id():
     """Whichever is bound first, VFIO's groups have the devices' numbers."""
     with guest.Guest("demo", "none", "vfio.enable_unsafe_noiommu_mode=1",
-                     KERNEL, log="noiommu") as running:
+                     TESTED, log="noiommu") as running:
         for device, number in (("05:00.0", 1280), ("02:00.1", 513),
                                ("02:00.0", 512)):
             bind(running, device)
@@ -82,7 +82,7 @@ def same_with_one_more_card(iommu):
             return running.groups()
 
     card = ["edu,bus=pcie.0,addr=2.0"]
-    for kernel, same in ((KERNEL, True), ("stock", False)):
+    for kernel, same in ((TESTED, True), ("stock", False)):
         before, after = groups(kernel), groups(kernel, card)
         moved = [device for device, number in before.items()
                  if after[device] != number]
@@ -104,7 +104,7 @@ def same_by_both():
 def held_number(iommu):
     """A group that is held keeps its number; the device gets another."""
     device = "0000:00:06.0"
-    with guest.Guest("e1000e", iommu, kernel=KERNEL, log="held") as running:
+    with guest.Guest("e1000e", iommu, kernel=TESTED, log="held") as running:
         running.sh("insmod /group_probe.ko")
         hold = "/sys/module/group_probe/parameters/hold"
         again = (f"echo 1 > /sys/bus/pci/devices/{device}/remove; "
@@ -132,7 +132,7 @@ def held_number(iommu):
 def number_of_an_open_group(iommu):
     """VFIO lets go of a group whose last device goes, open or not."""
     device = "0000:00:06.0"
-    with guest.Guest("e1000e", iommu, kernel=KERNEL, log="open") as running:
+    with guest.Guest("e1000e", iommu, kernel=TESTED, log="open") as running:
         bind(running, machine.short(device))
         assert "48" in running.sh("ls /dev/vfio").split()
         running.sh("sleep 1000 < /dev/vfio/48 > /dev/null 2>&1 &")
@@ -166,7 +166,7 @@ def compiles_without_iommu():
 
 def cases():
     for name in machine.names():
-        for iommu in IOMMUS:
+        for iommu in X86_IOMMUS:
             yield (f"{name}, {iommu}: iommu_group/id is the number in the "
                    "link, one line", id_is_link, name, iommu)
             yield (f"{name}, {iommu}: a group's number is the Requester ID of "

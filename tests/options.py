@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The options: what they do, and what is wrong in them."""
-from proof import PLAIN, VENDORS, boot, same_groups
+from fixtures import PLAIN, VENDORS, boot, same_groups
 
 ON = "Functions of a multi-function device share a group"
 

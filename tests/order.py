@@ -11,8 +11,8 @@ import random
 
 import guest
 import machine
-from proof import KERNEL, NO_DMA, NO_RESET, PLAIN, bind, boot, \
-    claims, end, news, own, owned_as_whole, to_own
+from fixtures import NO_DMA, NO_RESET, PLAIN, TESTED, bind, boot, claims, end, news, \
+    own, owned_as_whole, to_own
 
 SHUFFLED = 3
 SEED = 20261125
@@ -70,7 +70,7 @@ def must_be(running, expected, devices, when):
 def by_sysfs(name, iommu, cmdline, option):
     """Every device that has no driver is given to vfio-pci, in many orders."""
     expected = boot(name, iommu, cmdline)
-    with guest.Guest(name, iommu, f"{cmdline} {option}".strip(), KERNEL,
+    with guest.Guest(name, iommu, f"{cmdline} {option}".strip(), TESTED,
                      log=f"order-{name}", bind=False) as running:
         found = sorted(set(expected.groups) - set(STAYS))
         ports = bridges(running)
@@ -96,7 +96,7 @@ def by_command_line(name, iommu, cmdline):
     expected = boot(name, iommu, cmdline)
     for ids in "1234:11e8", "8086:10d3", "1b36:0005":
         with guest.Guest(name, iommu, f"{cmdline} vfio-pci.ids={ids}".strip(),
-                         KERNEL, log=f"order-{name}") as running:
+                         TESTED, log=f"order-{name}") as running:
             must_be(running, expected, sorted(expected.groups), ids)
 
 
@@ -107,7 +107,7 @@ def by_vfio(iommu, order):
     driver.
     """
     functions = [f"00:04.{function}" for function in order]
-    with guest.Guest("e1000e", iommu, f"pci=group_mf=00:04.2 {UNSAFE}", KERNEL,
+    with guest.Guest("e1000e", iommu, f"pci=group_mf=00:04.2 {UNSAFE}", TESTED,
                      log="order-owned", bind=False) as running:
         for nth, device in enumerate(functions, 1):
             bind(running, device)
@@ -126,7 +126,7 @@ def by_vfio(iommu, order):
 
 def owner_meanwhile(iommu):
     """The one that ties the others arrives while the first has an owner."""
-    with guest.Guest("e1000e", iommu, f"pci=group_mf=00:04.2 {UNSAFE}", KERNEL,
+    with guest.Guest("e1000e", iommu, f"pci=group_mf=00:04.2 {UNSAFE}", TESTED,
                      log="order-meanwhile", bind=False) as running:
         bind(running, "00:04.0")
         own(running, "group 32")
@@ -153,7 +153,7 @@ BELOW = {"03:00.0": (0x300, "base"), "04:00.0": (0x400, "base"),
 def port_without_acs(iommu, option):
     """Only what is below it is in its group, whichever is bound first or last."""
     with guest.Guest("switch", iommu, f"{TWO_ISOLATE[iommu]} {option}".strip(),
-                     KERNEL, log="order-ports", more=THIRD, bind=False) \
+                     TESTED, log="order-ports", more=THIRD, bind=False) \
             as running:
         by_driver = iommu in guest.BY_DRIVER
         assert not by_driver or \
@@ -176,7 +176,7 @@ def port_without_acs(iommu, option):
 
 def lowest_has_no_driver(iommu, below):
     """A group of one has the number of what belongs to it and has no group."""
-    with guest.Guest("multifunction", iommu, UNSAFE, KERNEL, log="order-alone",
+    with guest.Guest("multifunction", iommu, UNSAFE, TESTED, log="order-alone",
                      bind=False) as running:
         bind(running, below)
         assert running.groups()[below] == 256, running.groups()

@@ -9,7 +9,7 @@ import base64
 import struct
 
 import guest
-from proof import ALONE, KERNEL, NO_RESET, VENDORS, bind, claims, driver, end, \
+from fixtures import ALONE, NO_RESET, TESTED, VENDORS, bind, claims, driver, end, \
     kselftest, members, news, own, owned_as_whole, partition, refused_as_shared, \
     same_groups, to_own, unbind
 
@@ -167,7 +167,7 @@ def give_to_host(running, device):
 
 
 def on_switch(iommu, cmdline="", more=SWITCH, **options):
-    return guest.Guest("switch", iommu, cmdline, KERNEL, log="reach", more=more,
+    return guest.Guest("switch", iommu, cmdline, TESTED, log="reach", more=more,
                        **options)
 
 
@@ -292,7 +292,7 @@ def idle_is_off(iommu):
     """An idle device that is reached by a function; on bus 0, for AMD's DMA."""
     port, below, edu, other = "00:03.0", "01:00.0", "00:03.3", "04:00.0"
     # So that its DMA gets to the other's memory, as by the reach that it is not
-    with guest.Guest("root-ports", iommu, "iommu.passthrough=1", KERNEL,
+    with guest.Guest("root-ports", iommu, "iommu.passthrough=1", TESTED,
                      log="idle", more=BESIDE_PORTS[:1]) as running:
         bind(running, below)
         control = acs_control(running, port)
@@ -445,7 +445,7 @@ def acs_switched(iommu, policy):
     """By a write between two claims, and back again."""
     refuse = policy == "refuse"
     port, device, host = "00:03.0", "01:00.0", "03:00.0"
-    with guest.Guest("root-ports", iommu, f"iommu.reach={policy}", KERNEL,
+    with guest.Guest("root-ports", iommu, f"iommu.reach={policy}", TESTED,
                      log="acs", more=BESIDE_PORTS[1:]) as running:
         bind(running, device)
         group = running.groups()[device]
@@ -472,7 +472,7 @@ def acs_switched(iommu, policy):
 def ports_lost_acs(iommu, policy):
     """Two ports that do not isolate any more would share a group: that is late."""
     ports, device, host = ("00:03.0", "00:03.2"), "01:00.0", "03:00.0"
-    with guest.Guest("root-ports", iommu, f"iommu.reach={policy}", KERNEL,
+    with guest.Guest("root-ports", iommu, f"iommu.reach={policy}", TESTED,
                      log="lost", more=BESIDE_PORTS[1:]) as running:
         bind(running, device)
         groups = running.groups()
@@ -496,7 +496,7 @@ def functions_of_owners(iommu, policy):
     """Two functions of one device, of which only one is kept from the other."""
     refuse = policy == "refuse"
     open_one, kept = "00:04.3", "00:04.0"
-    with guest.Guest("e1000e", iommu, f"iommu.reach={policy}", KERNEL,
+    with guest.Guest("e1000e", iommu, f"iommu.reach={policy}", TESTED,
                      log="functions", more=["edu,bus=pcie.0,addr=4.3"]) \
             as running:
         bind(running, f"{open_one} {kept}")
@@ -517,7 +517,7 @@ def function(iommu, policy):
     """One without ACS beside ports that have it, and below one is the host's."""
     refuse = policy == "refuse"
     edu, host = "00:03.3", "03:00.0"
-    with guest.Guest("root-ports", iommu, f"iommu.reach={policy}", KERNEL,
+    with guest.Guest("root-ports", iommu, f"iommu.reach={policy}", TESTED,
                      log="function", more=BESIDE_PORTS) as running:
         bind(running, edu)
         group = running.groups()[edu]
@@ -533,7 +533,7 @@ def function(iommu, policy):
 
 def files(name, iommu, more, expected):
     """What each group reaches; those that are not named reach nothing."""
-    with guest.Guest(name, iommu, kernel=KERNEL, log="reach-file",
+    with guest.Guest(name, iommu, kernel=TESTED, log="reach-file",
                      more=more) as running:
         for group in members(running):
             path = f"/sys/kernel/iommu_groups/{group}/reach"
@@ -574,7 +574,7 @@ def virtual_functions(iommu):
                 running.sh(guest.BIND_ALL)
             return running.groups()
 
-    groups = found(KERNEL)
+    groups = found(TESTED)
     for nth in range(1, 5):
         assert groups[f"01:00.{nth}"] == groups["00:03.0"], groups
     same_groups(partition(groups), partition(found("stock")))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Why devices share a group: iommu_group_reason."""
 import machine
-from proof import GROUP_MF, IOMMUS, PLAIN, VENDORS, boot
+from fixtures import GROUP_MF, PLAIN, VENDORS, X86_IOMMUS, boot
 
 RULES = ("alias", "path", "function", "group_mf")
 
@@ -65,7 +65,7 @@ def group_mf_is_named(iommu):
 
 def cases():
     for name in machine.names():
-        for iommu in IOMMUS:
+        for iommu in X86_IOMMUS:
             yield (f"{name}, {iommu}: the lowest of a group is its base, the "
                    "others name a rule and another member",
                    lead_to_members, name, iommu, PLAIN)

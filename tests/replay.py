@@ -12,12 +12,12 @@ import subprocess
 import tempfile
 import threading
 
-import figures
+import counters
 import listing
 import replayed
 import where
 from listing import full
-from proof import KERNEL, same_groups
+from fixtures import TESTED, same_groups
 
 ORDERS = ("boot", "hotadd", "hotadd 1", "hotadd 2", "hotadd 3")
 # Whose report is not what the grouping of PCI devices gives
@@ -58,9 +58,9 @@ def real(name, kernel, order="boot"):
     def replay():
         subjects = once("subjects", real_subjects)
         found = replayed.replay_all(subjects, [kernel], order=order)
-        figures.add("real machines brought to life, on stock or in one order "
+        counters.add("real machines brought to life, on stock or in one order "
                     "on ours", len(subjects))
-        figures.add("functions that these have", sum(
+        counters.add("functions that these have", sum(
             len(subject.functions) for subject in subjects))
         return {subject.name: (subject, results[kernel])
                 for subject, results in zip(subjects, found)}
@@ -86,7 +86,7 @@ def in_words(replay):
 def as_stock(name):
     subject, stock = real(name, "stock")
     for order in ORDERS:
-        _, ours = real(name, KERNEL, order)
+        _, ours = real(name, TESTED, order)
         for replay in (stock, ours):
             assert replay.groups.keys() == subject.functions.keys(), \
                 (order, replay.groups.keys() ^ subject.functions.keys())
@@ -94,16 +94,16 @@ def as_stock(name):
 
 
 def same_in_any_order(name):
-    _, boot = real(name, KERNEL)
+    _, boot = real(name, TESTED)
     for order in ORDERS[1:]:
-        _, other = real(name, KERNEL, order)
+        _, other = real(name, TESTED, order)
         assert other.groups == boot.groups, order
         assert other.reasons == boot.reasons, order
 
 
 def reaches(name):
     for order in ORDERS:
-        subject, replay = real(name, KERNEL, order)
+        subject, replay = real(name, TESTED, order)
         found = replayed.reach_lines(replay)
         assert found == subject.reach, (
             f"{order}: it reaches {found}, not {subject.reach}; if that is "
@@ -165,7 +165,7 @@ def small(cmdline="", order="boot"):
         subjects = [replayed.subject(name, text)
                     for name, text in TEXTS.items()]
         return dict(zip(TEXTS, replayed.replay_all(
-            subjects, sorted({"stock", KERNEL}), cmdline, order)))
+            subjects, sorted({"stock", TESTED}), cmdline, order)))
     return once(("small", cmdline, order), replay)
 
 
@@ -177,7 +177,7 @@ def groups_of(name, kernel, cmdline="", order="boot"):
 
 
 def on_both(name, *expected, cmdline="", orders=("boot",)):
-    for kernel in ("stock", KERNEL):
+    for kernel in ("stock", TESTED):
         for order in orders:
             found = groups_of(name, kernel, cmdline, order)
             assert found == set(expected), f"{kernel}, {order}: {found}"
@@ -190,7 +190,7 @@ def wide_registers():
 
 
 def many_functions():
-    for kernel in ("stock", KERNEL):
+    for kernel in ("stock", TESTED):
         found = groups_of("many functions", kernel)
         assert len(found) == 30 + 30 * 20 + 2 + 300, len(found)
 
@@ -201,7 +201,7 @@ def iommu_is_first():
     one, two = {("00:1f.0", "00:1f.3")}, {("00:1f.0",), ("00:1f.3",)}
     assert groups_of(name, "stock") == one
     assert groups_of(name, "stock", order="hotadd") == two
-    assert groups_of(name, KERNEL, order="hotadd") == one
+    assert groups_of(name, TESTED, order="hotadd") == one
 
 
 def seeds_change_the_order():
@@ -220,14 +220,14 @@ def a_change_is_seen():
     name = "a shared Requester ID at which nothing answers"
     both = small()[name]
     pairs = list(replayed.components(both["stock"].partition(),
-                                     both[KERNEL].partition()))
+                                     both[TESTED].partition()))
     shown = [tuple(map(replayed.show, pair)) for pair in pairs]
     assert shown == [("00:05.0 | 00:06.0", "00:05.0 00:06.0")], shown
 
 
 def group_mf_counts():
-    assert groups_of("two functions", KERNEL) == {("00:03.0",), ("00:03.1",)}
-    assert groups_of("two functions", KERNEL, "iommu=group_mf") == \
+    assert groups_of("two functions", TESTED) == {("00:03.0",), ("00:03.1",)}
+    assert groups_of("two functions", TESTED, "iommu=group_mf") == \
         {("00:03.0", "00:03.1")}
     assert groups_of("two functions", "stock", "iommu=group_mf") == \
         {("00:03.0",), ("00:03.1",)}
@@ -242,14 +242,14 @@ def acs_options_count():
 
 
 def reach_is_shown():
-    assert not small()["acs"][KERNEL].reach
-    lines = replayed.reach_lines(small()["no acs"][KERNEL])
+    assert not small()["acs"][TESTED].reach
+    lines = replayed.reach_lines(small()["no acs"][TESTED])
     assert lines == ["02:00.0 switch 02:00.0: 04:00.0"], lines
 
 
 def long_reach():
     """What does not fit a page of sysfs is said to be missing."""
-    replay = small()["a long reach"][KERNEL]
+    replay = small()["a long reach"][TESTED]
     numbers = {2 << 8 | slot << 3 for slot in range(1, 32)}
     assert replay.cut == numbers, replay.cut
     for line in replayed.reach_lines(replay):
@@ -271,7 +271,7 @@ def pasted():
         free = 2 if "segment 1" in lines else 1
         assert [re.sub(rf"^segment {free}\b", "segment 0", line) for line in
                 strings[:len(lines)]] == lines, (name, strings[:5])
-        groups = {group for group in small()[name][KERNEL].partition()
+        groups = {group for group in small()[name][TESTED].partition()
                   if len(group) > 1}
         assert {frozenset(map(listing.parse_address, line.split())) for line
                 in strings[len(lines):len(lines) + len(groups)]} == groups, name
@@ -407,7 +407,7 @@ def cmdline_changes_reach():
     _, machines = with_options()
     devices = machines["no acs"]["devices"]
     assert not any(device["reach"] for device in devices.values()), devices
-    assert small()["no acs"][KERNEL].reach
+    assert small()["no acs"][TESTED].reach
 
 
 def cmdline_changes_groups():

@@ -7,11 +7,10 @@ QEMU leaves to native hotplug where bus 0 has ACPI's.
 """
 import re
 
-import figures
+import counters
 import guest
 import machine
-from proof import (KERNEL, VENDORS, end, members, no_leaks,
-                   numbered_by_requester_id)
+from fixtures import TESTED, VENDORS, end, members, no_leaks, numbered_by_requester_id
 
 KINDS = {
     "endpoint": ["edu,bus={port},addr=0.0"],
@@ -179,7 +178,7 @@ def storm(iommu, kernel, sysfs, power, cards, toggles):
             found = re.fullmatch(r"(\d+) read, (\d+) absent, 0 wrong\n", said)
             assert found and int(found[1]) > ASKED and int(found[2]) > 10, \
                 said[-2000:]
-            figures.add("reads of groups while devices come and go",
+            counters.add("reads of groups while devices come and go",
                         int(found[1]) + int(found[2]))
         running.sh("rmmod group_threads")
         said = running.sh("dmesg | grep 'group_threads: .*wrong'")
@@ -192,10 +191,10 @@ def storm(iommu, kernel, sysfs, power, cards, toggles):
             assert was == now, f"at first {was}\nand now {now}"
         if kernel == "debug":
             no_leaks(running)
-        figures.add("cycles of hot-add and hot-remove",
+        counters.add("cycles of hot-add and hot-remove",
                     sum(sysfs.values()) + sum(power.values())
                     + cards * len(CARDS))
-        figures.add("calls of iommu_device_group() by a module",
+        counters.add("calls of iommu_device_group() by a module",
                     int(counts[1]) + int(counts[2]))
 
 
@@ -203,6 +202,6 @@ def cases():
     for iommu in VENDORS:
         yield (f"{iommu}: groups and their numbers outlive storms of devices, "
                "and are right for all who read and ask meanwhile",
-               storm, iommu, KERNEL, *CYCLES)
+               storm, iommu, TESTED, *CYCLES)
         yield (f"{iommu}, debug: the same, nothing leaks, and nothing is "
                "reported", storm, iommu, "debug", *FEW)

@@ -11,7 +11,7 @@ import xml.etree.ElementTree
 
 import guest
 import machine
-from proof import KERNEL, VENDORS, bind, driver, end, news, partition, same_groups
+from fixtures import TESTED, VENDORS, bind, driver, end, news, partition, same_groups
 
 LARGE, LATE = "41:00.0", "00:04.0"
 NUMBERS = {LARGE: 0x4100, LATE: 0x7fff0000}
@@ -46,14 +46,14 @@ NESTED = ("-serial file:/tmp/nested.log -serial pipe:/tmp/agent "
 class Userspace(guest.Debian):
     """With LATE having come late."""
 
-    def __init__(self, iommu, kernel=KERNEL):
+    def __init__(self, iommu, kernel=TESTED):
         super().__init__("pxb", iommu, kernel, more=MORE, log="userspace")
         if kernel != "stock":
             self.sh(f"insmod /group_probe.ko; echo 0000:{LATE} > "
                     "/sys/module/group_probe/parameters/hold")
         self.sh(f"echo 1 > /sys/bus/pci/devices/0000:{LATE}/remove; "
                 "echo 1 > /sys/bus/pci/rescan")
-        if kernel == KERNEL:
+        if kernel == TESTED:
             found = {device: self.groups()[device] for device in NUMBERS}
             assert found == NUMBERS, found
 
@@ -132,7 +132,7 @@ def answers(iommu, kernel):
 
 
 def same_on_stock(iommu):
-    groups, ours = answers(iommu, KERNEL)
+    groups, ours = answers(iommu, TESTED)
     stocks, stock = answers(iommu, "stock")
     same_groups(groups, stocks)
     for command, text in stock.items():
@@ -226,7 +226,7 @@ def reach_lines(running):
 
 def in_one_machine(policy):
     """In either order; its guest sees both."""
-    with guest.Debian("switch", "intel", KERNEL, log="nested",
+    with guest.Debian("switch", "intel", TESTED, log="nested",
                       cmdline=f"iommu.reach={policy}") as running:
         bind(running, " ".join(SWITCH))
         reach_lines(running)
@@ -246,7 +246,7 @@ def in_two_machines():
     first, second = SWITCH
     line = (f"iommu: group {GROUP[second]}: {{}}0000:{first} (another owner) can "
             f"be reached past 0000:{PORT[second]}: no ACS")
-    with guest.Debian("switch", "intel", KERNEL, log="nested") as running:
+    with guest.Debian("switch", "intel", TESTED, log="nested") as running:
         bind(running, " ".join(SWITCH))
         for chipset in CHIPSET.values():
             # What was claimed under refuse is not for others under warn either.
@@ -273,7 +273,7 @@ def in_two_machines():
 
 def kernel_with_viommu():
     """Of which each device is in a group of its own, and answers."""
-    with guest.Debian("switch", "intel", KERNEL, log="nested",
+    with guest.Debian("switch", "intel", TESTED, log="nested",
                       cmdline="iommu.reach=refuse") as running:
         bind(running, " ".join(SWITCH))
         boot_nested(running, CHIPSET[True] + "".join(

@@ -7,8 +7,8 @@ series, selftests/vfio/vfio_group; here are the machines to run it on.
 import re
 
 import guest
-from proof import ALONE, GROUP_MF, KERNEL, NO_DMA, NO_RESET, VENDORS, Skip, \
-    ask, bind, driver, end, own, owned_as_whole, refused_as_shared, to_own
+from fixtures import ALONE, GROUP_MF, NO_DMA, NO_RESET, TESTED, VENDORS, Skip, ask, \
+    bind, driver, end, own, owned_as_whole, refused_as_shared, to_own
 
 # Two functions without ACS, one of them for the host's
 # virtio-pci; on bus 0, the only one that QEMU 7.2's amd-iommu translates.
@@ -57,7 +57,7 @@ def by_topology(iommu, kernel):
 
 
 def by_option(iommu, cmdline):
-    with guest.Guest("e1000e", iommu, cmdline, KERNEL, log="vfio",
+    with guest.Guest("e1000e", iommu, cmdline, TESTED, log="vfio",
                      more=TIED) as running:
         bind(running, "00:05.3")
         refused_then_owned(running, "00:05.0", "00:05.4", NO_RESET | NO_DMA)
@@ -67,7 +67,7 @@ def by_option(iommu, cmdline):
 
 def fault_is_logged(iommu):
     """By the hardware, and so by the kernel."""
-    with guest.Guest("switch", iommu, kernel=KERNEL, log="fault",
+    with guest.Guest("switch", iommu, kernel=TESTED, log="fault",
                      more=FUNCTIONS) as running:
         bind(running, "00:05.0 00:05.1")
         # The kernel logs no more than some in 5 seconds.
@@ -88,7 +88,7 @@ def fault_is_logged(iommu):
 
 def hot_reset(name, iommu, bound, more, skipped):
     """The numbers are those that drivers get."""
-    with guest.Guest(name, iommu, kernel=KERNEL, log="hot-reset",
+    with guest.Guest(name, iommu, kernel=TESTED, log="hot-reset",
                      more=more) as running:
         bind(running, bound)
         said = owned_as_whole(running, "01:00.0", NO_DMA | skipped)
@@ -104,7 +104,7 @@ def hot_reset(name, iommu, bound, more, skipped):
 def hot_added(iommu):
     """Into a group with an owner: the host's driver must wait for its end."""
     late = "09:00.0"
-    with guest.Guest("nested-switches", iommu, kernel=KERNEL, log="hot-added",
+    with guest.Guest("nested-switches", iommu, kernel=TESTED, log="hot-added",
                      more=PORTS) as running:
         bind(running, "05:00.0 06:00.0 07:00.0 08:00.0")
         group = running.groups()["05:00.0"]
@@ -132,7 +132,7 @@ def cases():
     for iommu in VENDORS:
         yield (f"{iommu}: functions without ACS, and what is below a port "
                "without ACS, are owned whole or not at all, and reach what is "
-               "mapped for them", by_topology, iommu, KERNEL)
+               "mapped for them", by_topology, iommu, TESTED)
         for cmdline in GROUP_MF, "pci=group_mf=00:04.1;00:05.3":
             yield (f"{iommu} '{cmdline}': functions that an option ties are "
                    "owned whole or not at all, and reach what is mapped for "

@@ -15,7 +15,7 @@ import threading
 
 import guest
 import machine
-from proof import KERNEL, Skip, bind, numbered_by_requester_id, partition, \
+from fixtures import TESTED, Skip, bind, numbered_by_requester_id, partition, \
     same_groups
 
 TOP = machine.TOP
@@ -239,7 +239,7 @@ def cases():
         yield ("the kernel is compiled as kbuild does it, without warnings of what "
                "macros become, and about as many steps are expected as there are",
                compiled_as_kbuild_does)
-    for kernel in "stock", KERNEL:
+    for kernel in "stock", TESTED:
         yield (f"{kernel}: the package lsiommu needs nothing else of ours",
                tool_alone, kernel)
     yield "the package lsiommu is installed and removed", tool_installs

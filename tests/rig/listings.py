@@ -9,7 +9,7 @@ import re
 import textwrap
 
 import listing
-from proof import Skip
+from fixtures import Skip
 
 # How many Functions each real listing has, in all
 REAL = {"listings": 47, "functions": 1787}

@@ -9,7 +9,7 @@ import tempfile
 
 import machine
 import where
-from proof import Skip
+from fixtures import Skip
 
 TOP = machine.TOP
 

@@ -9,9 +9,9 @@ import guest
 import machine
 
 # Which build is tested: ON=stock is to see that a test can fail
-KERNEL = os.environ.get("ON") or "patched"
+TESTED = os.environ.get("ON") or "patched"
 VENDORS = ("intel", "amd")
-IOMMUS = ("intel", "amd", "virtio")
+X86_IOMMUS = ("intel", "amd", "virtio")
 PLAIN = ""
 GROUP_MF = "iommu=group_mf"
 # Old enough for kmemleak, and twice: it tells what both scans found.
@@ -112,7 +112,7 @@ def boot(name, iommu, cmdline=PLAIN, kernel=None):
     Threads that want the same boot wait for the one that does it. One that
     failed fails all tests that look at it, and is not tried again.
     """
-    key = (name, iommu, cmdline, kernel or KERNEL)
+    key = (name, iommu, cmdline, kernel or TESTED)
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
