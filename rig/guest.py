@@ -28,23 +28,34 @@ import where
 TOP = where.TOP
 BUILD = where.BUILD
 OUT = where.OUT
-IMAGES = {name: out / "arch/x86/boot/bzImage" for name, out in OUT.items()}
-IMAGES["arm64"] = OUT["arm64"] / "arch/arm64/boot/Image"
 
-# QEMU and what it says of the machine, by its architecture. Arm's has but one
-# serial port. There the kernel numbers the buses itself, and leaves numbers free
-# behind a slot that takes a card at run time.
-QEMU = {
-    "x86": ["qemu-system-x86_64", "-machine", "q35",
-            "-serial", "chardev:log", "-serial", "chardev:agent"],
-    "arm64": ["qemu-system-aarch64", "-machine", "virt,iommu=smmuv3",
-              "-global", "pcie-root-port.hotplug=off",
-              "-global", "xio3130-downstream.hotplug=off",
-              "-serial", "chardev:log",
-              "-device", "virtio-serial-device,max_ports=1",
-              "-device", "virtconsole,chardev=agent"],
-}
-SERIAL = {"x86": "ttyS0", "arm64": "ttyAMA0"}
+
+class X86:
+    """QEMU's q35."""
+    command = ("qemu-system-x86_64", "-machine", "q35",
+               "-serial", "chardev:log", "-serial", "chardev:agent")
+    serial = "ttyS0"
+    files = "guest"
+    kernels = {name: OUT[name] / "arch/x86/boot/bzImage"
+               for name in ("patched", "stock", "debug")}
+
+
+class Arm64:
+    """QEMU's virt, which has but one serial port.
+
+    There the kernel numbers the buses itself, and leaves numbers free behind a slot
+    that takes a card at run time.
+    """
+    command = ("qemu-system-aarch64", "-machine", "virt,iommu=smmuv3",
+               "-global", "pcie-root-port.hotplug=off",
+               "-global", "xio3130-downstream.hotplug=off",
+               "-serial", "chardev:log",
+               "-device", "virtio-serial-device,max_ports=1",
+               "-device", "virtconsole,chardev=agent")
+    serial = "ttyAMA0"
+    files = "guest-arm64"
+    kernels = {"patched": OUT["arm64"] / "arch/arm64/boot/Image"}
+
 
 # To own what interrupts can be forged by: 7.x does not remap them with QEMU's amd-iommu.
 UNSAFE = ("iommufd.allow_unsafe_interrupts=1 "
@@ -139,18 +150,12 @@ class Guest:
             machine.load(name)
         if iommu in self.machine.without:
             raise machine.Skip(self.machine.without[iommu])
-        if kernel == "debug" and not IMAGES[kernel].exists():
+        if kernel == "debug" and not X86.kernels[kernel].exists():
             raise machine.Skip(f"not built: make debug KERNEL={where.KERNEL}")
         self.iommu = iommu
-        arch, files = "x86", "guest"
-        if iommu == "smmu":
-            arch, files = "arm64", "guest-arm64"
-            if kernel == "patched":
-                kernel = "arm64"
-        memory = "512"
-        if userspace:
-            files, memory = "userspace", "1024"
-        self.console = "/dev/" + SERIAL[arch]
+        arch = Arm64 if iommu == "smmu" else X86
+        files, memory = ("userspace", "1024") if userspace else (arch.files, "512")
+        self.console = "/dev/" + arch.serial
         self.logfile = logfile(
             log or name, iommu, re.sub(r"[^A-Za-z0-9]+", "-", cmdline),
             pathlib.Path(kernel).name if kernel != "patched" else "")
@@ -169,7 +174,7 @@ class Guest:
             "setpriv", "--pdeathsig", "KILL",
             # One host thread for both of its CPUs, as that takes no longer:
             # with two, one boot in a hundred hung.
-            *QEMU[arch], "-accel", "tcg,thread=single",
+            *arch.command, "-accel", "tcg,thread=single",
             "-m", memory, "-smp", "2", "-nodefaults", "-display", "none",
             "-no-user-config", "-no-reboot",
             "-chardev", serial,
@@ -190,7 +195,7 @@ class Guest:
         # no timer check, which would panic, and no RCU stalls, which would be
         # seen where seconds have not passed. A guest that hangs is one that
         # does not answer in time.
-        options = (f"console={SERIAL[arch]} panic=-1 no_timer_check "
+        options = (f"console={arch.serial} panic=-1 no_timer_check "
                    "rcupdate.rcu_cpu_stall_suppress=1 ")
         if kernel == "debug":
             # What is slow there: to note who allocated what, which KASAN notes
@@ -200,9 +205,9 @@ class Guest:
             options += f"{NO_PCI} "
         if iommu == "amd" and where.KERNEL != "6.12":
             options += f"{UNSAFE} "
-        options += "quiet" if console else f"earlyprintk={SERIAL[arch]}"
+        options += "quiet" if console else f"earlyprintk={arch.serial}"
         command += [
-            "-kernel", str(IMAGES.get(kernel, kernel)),
+            "-kernel", str(arch.kernels.get(kernel, kernel)),
             "-initrd", str(initramfs),
             "-append", f"{options} {cmdline}"]
         self.qemu = subprocess.Popen(

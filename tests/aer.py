@@ -10,6 +10,7 @@ enough to tell.
 import guest
 from fixtures import TESTED, VENDORS, Skip, bind, driver
 
+NEEDS = "guest"
 # One more port of machines/root-ports, and what the host binds below it, several so
 # that one waits while the walk is at another. Their driver does not know how to
 # recover, so the kernel gives them up until they are found again.

@@ -7,6 +7,8 @@ which the device tree describes.
 import machine
 from fixtures import VENDORS, boot, numbered_by_requester_id
 
+NEEDS = "guest arm64"
+
 
 def as_described(name, cmdline):
     boot(name, "smmu", cmdline).check(

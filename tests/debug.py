@@ -11,6 +11,7 @@ import guest
 import machine
 from fixtures import VENDORS, X86_IOMMUS, no_leaks, partition, same_groups
 
+NEEDS = "debug guest"
 FAULTS = 400
 # Others may complain of the same, but this says that there is no group.
 ERROR = re.compile(r"^<3>.*: Failed to add to (an )?iommu group\b",

@@ -19,6 +19,7 @@ import counters
 import guest
 from fixtures import TESTED, VENDORS, boot
 
+NEEDS = "guest"
 SEED = int(os.environ.get("FUZZ_SEED") or 20261123)
 BOOTS = 20
 LONG = 1200

@@ -3,6 +3,7 @@
 import machine
 from fixtures import GROUP_MF, PLAIN, VENDORS, X86_IOMMUS, boot, same_groups, show
 
+NEEDS = "stock guest"
 # Other ways to say the same, and the machines that show it: with Functions that
 # it ties and Functions that it must not tie.
 SPELLINGS = ("iommu.group_mf=1", "iommu=pt,group_mf", "iommu=group_mf,pt")

@@ -3,6 +3,7 @@
 import guest
 from fixtures import GROUP_MF, PLAIN, TESTED, VENDORS, ids, partition, same_groups
 
+NEEDS = "guest"
 PORT = "rp2"        # of machines/root-ports: empty, its bus is 03
 
 

@@ -18,6 +18,7 @@ import counters
 from guest import OUT, TOP, TROUBLE
 from fixtures import TESTED, Skip
 
+NEEDS = "stock kernel"
 AT_LEAST = 2000
 # The case, and what its random topologies are called in the counters.
 PATCHED = {

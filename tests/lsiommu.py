@@ -14,6 +14,7 @@ import machine
 from fixtures import PLAIN, TESTED, VENDORS, X86_IOMMUS, Skip, bind, boot, claims, \
     drivers, news, own, vfio_name
 
+NEEDS = "stock arm64 userspace"
 PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
 MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
 EPERM = "1"

@@ -8,6 +8,7 @@ import machine
 from fixtures import TESTED, VENDORS, X86_IOMMUS, ask, bind, boot, \
     numbered_by_requester_id
 
+NEEDS = "stock guest"
 TOP = machine.TOP
 BUILD = guest.BUILD
 

@@ -2,6 +2,7 @@
 """The options: what they do, and what is wrong in them."""
 from fixtures import PLAIN, VENDORS, boot, same_groups
 
+NEEDS = "guest"
 ON = "Functions of a multi-function device share a group"
 
 # Machine, value of pci=group_mf=, the functions that it names, and the groups

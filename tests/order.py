@@ -14,6 +14,7 @@ import machine
 from fixtures import NO_DMA, NO_RESET, PLAIN, TESTED, bind, boot, claims, end, news, \
     own, owned_as_whole, to_own
 
+NEEDS = "arm64 guest"
 SHUFFLED = 3
 SEED = 20261125
 # No driver for ports, so that they have no group. The others are in the same

@@ -13,6 +13,7 @@ from fixtures import ALONE, NO_RESET, TESTED, VENDORS, bind, claims, driver, end
     kselftest, members, news, own, owned_as_whole, partition, refused_as_shared, \
     same_groups, to_own, unbind
 
+NEEDS = "stock debug guest"
 EPERM = "1"
 POLICIES = ("refuse", "warn")
 WAYS = ("container", "iommufd")

@@ -3,6 +3,7 @@
 import machine
 from fixtures import GROUP_MF, PLAIN, VENDORS, X86_IOMMUS, boot
 
+NEEDS = "guest"
 RULES = ("alias", "path", "function", "group_mf")
 
 

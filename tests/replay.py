@@ -19,6 +19,7 @@ import where
 from listing import full
 from fixtures import TESTED, same_groups
 
+NEEDS = "stock guest"
 ORDERS = ("boot", "hotadd", "hotadd 1", "hotadd 2", "hotadd 3")
 # Whose report is not what the grouping of PCI devices gives
 OTHERWISE = {"59-power-ppc-bar-v-only":

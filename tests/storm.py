@@ -12,6 +12,7 @@ import guest
 import machine
 from fixtures import TESTED, VENDORS, end, members, no_leaks, numbered_by_requester_id
 
+NEEDS = "debug guest"
 KINDS = {
     "endpoint": ["edu,bus={port},addr=0.0"],
     "functions": ["pci-testdev,bus={port},addr=0.0,multifunction=on",

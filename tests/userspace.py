@@ -13,6 +13,7 @@ import guest
 import machine
 from fixtures import TESTED, VENDORS, bind, driver, end, news, partition, same_groups
 
+NEEDS = "stock userspace"
 LARGE, LATE = "41:00.0", "00:04.0"
 NUMBERS = {LARGE: 0x4100, LATE: 0x7fff0000}
 # For the late device, a driver that driverctl has to take it from.

@@ -10,6 +10,7 @@ import guest
 from fixtures import ALONE, GROUP_MF, NO_DMA, NO_RESET, TESTED, VENDORS, Skip, ask, \
     bind, driver, end, own, owned_as_whole, refused_as_shared, to_own
 
+NEEDS = "debug guest"
 # Two functions without ACS, one of them for the host's
 # virtio-pci; on bus 0, the only one that QEMU 7.2's amd-iommu translates.
 FUNCTIONS = ["edu,bus=pcie.0,addr=5.0,multifunction=on",

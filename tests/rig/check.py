@@ -4,6 +4,8 @@ import subprocess
 
 import machine
 
+NEEDS = ""
+
 
 def quick():
     done = subprocess.run([machine.TOP / "scripts/check", "quick"], text=True,

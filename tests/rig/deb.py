@@ -18,6 +18,7 @@ import machine
 from fixtures import TESTED, Skip, bind, numbered_by_requester_id, partition, \
     same_groups
 
+NEEDS = "stock userspace"
 TOP = machine.TOP
 DEB = guest.BUILD / "debtest"
 # What a distribution's configuration has besides: debug information, modules.

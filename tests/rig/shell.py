@@ -8,6 +8,8 @@ import time
 
 import machine
 
+NEEDS = "arm64 guest"
+
 
 def talk(iommu, name, cmdline, typed, wanted):
     """Types once the prompt is there; all that is wanted must come back."""
