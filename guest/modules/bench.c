@@ -296,4 +296,5 @@ module_exit(bench_exit);
 
 MODULE_DESCRIPTION("What PCI grouping costs");
 MODULE_LICENSE("GPL");
-MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);
+/* As MODULE_IMPORT_NS(), of which the argument became a string */
+MODULE_INFO(import_ns, "EXPORTED_FOR_KUNIT_TESTING");
