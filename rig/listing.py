@@ -383,6 +383,11 @@ class Function:
             where += 8 if self._long(where) & 7 == 4 else 4
 
     @property
+    def is_host_bridge(self):
+        return not self.is_bridge and (self.kind == "Host bridge"
+                                       or self.code == 0x0600)
+
+    @property
     def is_spt(self):
         return (self.vendor == INTEL and self.device in SPT
                 and self.express == "root-port")
@@ -861,6 +866,8 @@ class Listing:
             words.append(f"{function.vendor:04x}:{function.device or 0:04x}")
         if function.subsystem and function.vendor == 0x9005:
             words.append("subsystem={:04x}:{:04x}".format(*function.subsystem))
+        if function.is_host_bridge:
+            words.append("host-bridge")
         words += self._acs_words(function)
         siblings = any(Address(*address[:2], address.devfn & ~7 | number)
                        in self.functions for number in range(1, 8))
@@ -1006,7 +1013,7 @@ def is_topology(text):
 def parse_topology(text):
     """All Functions in a topology, VFs last: by Address their type and their IDs.
 
-    The IDs are a pair, or None.
+    The type of a host bridge is "host-bridge". The IDs are a pair, or None.
     """
     functions, virtual = {}, {}
     segment = 1
@@ -1020,6 +1027,8 @@ def parse_topology(text):
         address = parse_address(words[0])._replace(segment=segment)
         ids = re.search(r" ([0-9a-f]{4}):([0-9a-f]{4})\b", line)
         kind = words[1] if len(words) > 1 else None
+        if "host-bridge" in words:
+            kind = "host-bridge"
         functions[address] = kind, ids and (int(ids[1], 16), int(ids[2], 16))
         vfs = re.search(r" vfs=(\d+)@([0-9a-f]+)\+([0-9a-f]+)", line)
         for number in range(int(vfs[1]) if vfs else 0):

@@ -100,7 +100,7 @@ def _of_listing(name, text, groups, acs):
     functions = {address: Known(
         what(function), function.driver,
         address not in found.virtual and function.type in listing.BRIDGES
-        or function.kind == "Host bridge" or function.code == 0x600)
+        or function.is_host_bridge)
         for address, function in found.functions.items()}
     return Subject(name, found.topology(), functions, found.added,
                    found.groups, notes)
@@ -112,7 +112,7 @@ def _of_facts(name, facts):
         known = ids and listing.names().of(*ids) or ""
         functions[address] = Known(
             known or ("{:04x}:{:04x}".format(*ids) if ids else kind), None,
-            kind in listing.BRIDGES or "host bridge" in known.lower())
+            kind in (*listing.BRIDGES, "host-bridge"))
     for address in facts.added:
         functions.pop(address, None)
     return Subject(name, facts.topology, functions, facts.added, facts.groups,

@@ -68,7 +68,7 @@ BODIES = (
 )
 TOPOLOGY = """\
 segment 0
-00:00.0 pci 8086:1237 no-mem
+00:00.0 pci 8086:1237 host-bridge no-mem
 00:02.0 rc-endpoint 8086:46a6
 00:1c.0 root-port [01-03] 8086:a110 acs=sv+tb-rr+cr+
   01:00.0 upstream [02-03] 1b21:2463 mem
