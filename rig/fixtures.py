@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the tests share: boots that several of them look at, and comparisons."""
+import base64
 import os
 import re
+import struct
 import threading
 
 import acpi
@@ -17,6 +19,9 @@ GROUP_MF = "iommu=group_mf"
 # Old enough for kmemleak, and twice: it tells what both scans found.
 LEAKS = ("sleep 6; cd /sys/kernel/debug; echo scan > kmemleak; "
          "echo scan > kmemleak; cat kmemleak")
+
+# The extended capability of ACS, and where in it the Control register is.
+ACS, ACS_CONTROL = 0x0d, 6
 
 _lock = threading.Lock()
 _locks = {}
@@ -174,6 +179,37 @@ def vfio_name(running, device):
     """The file of a device in /dev/vfio/devices."""
     return running.sh(
         f"ls /sys/bus/pci/devices/0000:{device}/vfio-dev").strip()
+
+
+def config(running, device):
+    return base64.b64decode(running.sh(
+        f"base64 /sys/bus/pci/devices/0000:{device}/config"))
+
+
+def word(running, device, register):
+    return struct.unpack_from("<H", config(running, device), register)[0]
+
+
+def set_word(running, device, register, value):
+    """Writes to configuration space, as setpci does."""
+    low, high = value & 0xff, value >> 8
+    running.sh(f"printf '\\x{low:02x}\\x{high:02x}' | dd bs=2 "
+               f"seek={register // 2} conv=notrunc "
+               f"of=/sys/bus/pci/devices/0000:{device}/config 2>/dev/null")
+    found = word(running, device, register)
+    assert found == value, f"{device}: {register:x} is {found:x}, not {value:x}"
+
+
+def acs_control(running, device):
+    """Where the device's ACS Control register is."""
+    space = config(running, device)
+    at = 0x100
+    while at:
+        header, = struct.unpack_from("<I", space, at)
+        if header & 0xffff == ACS:
+            return at + ACS_CONTROL
+        at = header >> 20
+    raise AssertionError(f"{device} has no ACS")
 
 
 def to_own(running, way, device):

@@ -581,6 +581,12 @@ def without_a_group():
             ("", "quiet amd_iommu=off\n", "IVRS",
              "the IOMMU is off by amd_iommu=off"),
             ("", "iommu=off\n", "DMAR", "the IOMMU is off by iommu=off"),
+            # The option of what is not there does nothing.
+            ("", "intel_iommu=off iommu=off amd_iommu=off\n", "DMAR",
+             "the IOMMU is off by iommu=off"),
+            ("", "amd_iommu=off iommu=off\n", None,
+             f"{setup}look for an IOMMU or SMMU in its setup"),
+            ("", "acpi=off\n", None, "the IOMMU is off by acpi=off"),
             ("", "intel_iommu=off intel_iommu=on\n", "DMAR",
              "the IOMMU is not on: boot with intel_iommu=on"),
             ("", "", "IVRS", "firmware describes an IOMMU (IVRS), but none is "
@@ -597,8 +603,8 @@ def without_a_group():
             ("ivhd0", None, "no IOMMU covers it"),
             ("smmu3.0x09050000", None, "it gets one when a driver binds, or the "
              "log says why not"),
-            ("virtio0", "e1000e", "no IOMMU covers it, or its driver refused it, "
-             "see the log")):
+            ("virtio0", "e1000e", "no IOMMU covers it, or its IOMMU's driver "
+             "refused it, see the log")):
         with Tree() as tree:
             tree.device("0000:00:04.0", 32)
             tree.device("0000:00:05.0", driver=driver)

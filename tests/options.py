@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The options: what they do, and what is wrong in them."""
-from fixtures import PLAIN, VENDORS, boot, same_groups
+import guest
+from fixtures import TESTED, PLAIN, VENDORS, boot, same_groups
 
 NEEDS = "guest"
 ON = "Functions of a multi-function device share a group"
@@ -119,8 +120,41 @@ def assume_acs(iommu, value, named):
     same_groups(found.partition(), expected)
 
 
+# Files that say which options are in force, with and without these. Of pci= there
+# are entries that no device matches.
+PARAMETERS = "/sys/module/iommu/parameters/"
+IN_FORCE = ("iommu=group_mf iommu.group_ids=sequential iommu.reach=refuse "
+            "pci=assume_acs=02:00.0;00:09.0;pci:104c:8233,"
+            "group_mf=0000:00:03.0;00:03.0/00.1")
+FILES = {PARAMETERS + "group_ids": ("requester\n", "sequential\n"),
+         PARAMETERS + "group_mf": ("N\n", "Y\n"),
+         PARAMETERS + "reach": ("warn\n", "refuse\n"),
+         "/sys/bus/pci/assume_acs": ("", "0000:02:00.0\n0000:02:01.0\n"),
+         "/sys/bus/pci/group_mf": ("", "0000:00:03.0\n")}
+UNMATCHED = ["PCI: assume_acs: '00:09.0' matches no device so far",
+             "PCI: group_mf: '00:03.0/00.1' matches no device so far"]
+
+
+def in_force(iommu, given):
+    """By their files, and what no device matches by the log, once."""
+    with guest.Guest("switch", iommu, IN_FORCE if given else PLAIN, TESTED,
+                     log="in-force") as running:
+        for path, content in FILES.items():
+            assert running.read(path) == content[given], path
+            mode = running.sh(f"stat -c %a {path}")
+            assert mode == ("644\n" if path.endswith("reach") else "444\n"), path
+        lines = [line.split("] ", 1)[1] for line
+                 in running.sh("dmesg -r").splitlines()
+                 if line.startswith("<4>") and "matches no device" in line]
+    assert sorted(lines) == (UNMATCHED if given else []), lines
+
+
 def cases():
     for iommu in VENDORS:
+        for given in True, False:
+            yield (f"{iommu}: sysfs says which options are in force with "
+                   f"{'several' if given else 'none'}, the log which entries match "
+                   "no device", in_force, iommu, given)
         for cmdline, option, quoted in MISTAKEN:
             yield (f"{iommu}: {cmdline} is warned about and does nothing",
                    mistaken, iommu, cmdline, option, quoted)

@@ -5,13 +5,10 @@ A group reaches a device where its members' DMA can get to that device's memory 
 the IOMMU does not see it: through a switch, through a device with several
 functions, or because the two belong together since lately, for which see late.py.
 """
-import base64
-import struct
-
 import guest
-from fixtures import ALONE, NO_RESET, TESTED, VENDORS, bind, claims, driver, end, \
-    kselftest, members, news, own, owned_as_whole, partition, refused_as_shared, \
-    same_groups, to_own, unbind
+from fixtures import ALONE, TESTED, NO_RESET, VENDORS, acs_control, bind, claims, \
+    driver, end, kselftest, members, news, own, owned_as_whole, partition, \
+    refused_as_shared, same_groups, set_word, to_own, unbind, word
 
 NEEDS = "stock debug guest"
 EPERM = "1"
@@ -42,7 +39,6 @@ SELFTEST = ("containers", "iommufds", "container_then_iommufd",
 
 # Registers, and bits of them.
 COMMAND, MEMORY, MASTER = 0x04, 0x2, 0x4
-ACS, ACS_CONTROL = 0x0d, 6
 SV, RR, CR, UF, DT = 0x01, 0x04, 0x08, 0x10, 0x40
 
 EDU = "010000ed\n"          # what its memory starts with, which nothing else does
@@ -51,37 +47,6 @@ EDU = "010000ed\n"          # what its memory starts with, which nothing else do
 INVERTED = 0x4
 SOURCE, TARGET, COUNT, START = 0x80, 0x88, 0x90, 0x98
 BUFFER, TO_BUFFER, FROM_BUFFER = 0x40000, 0x1, 0x3
-
-
-def config(running, device):
-    return base64.b64decode(running.sh(
-        f"base64 /sys/bus/pci/devices/0000:{device}/config"))
-
-
-def word(running, device, register):
-    return struct.unpack_from("<H", config(running, device), register)[0]
-
-
-def set_word(running, device, register, value):
-    """Writes to configuration space, as setpci does."""
-    low, high = value & 0xff, value >> 8
-    running.sh(f"printf '\\x{low:02x}\\x{high:02x}' | dd bs=2 "
-               f"seek={register // 2} conv=notrunc "
-               f"of=/sys/bus/pci/devices/0000:{device}/config 2>/dev/null")
-    found = word(running, device, register)
-    assert found == value, f"{device}: {register:x} is {found:x}, not {value:x}"
-
-
-def acs_control(running, device):
-    """Where the device's ACS Control register is."""
-    space = config(running, device)
-    at = 0x100
-    while at:
-        header, = struct.unpack_from("<I", space, at)
-        if header & 0xffff == ACS:
-            return at + ACS_CONTROL
-        at = header >> 20
-    raise AssertionError(f"{device} has no ACS")
 
 
 def set_policy(running, policy):

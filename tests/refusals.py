@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Refusals: the kernel's log, lsiommu's first line and the admin guide's table of
+symptoms have the same words for each.
+
+The table is that of build/linux. Of a line of it, <what> stands for a name.
+"""
+import re
+
+import guest
+from fixtures import TESTED, PLAIN, VENDORS, Skip, acs_control, bind, claims, end, \
+    news, own, set_word, unbind, vfio_name, word
+
+GUIDE = guest.BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
+
+EPERM = "1"
+# Of ACS: P2P Request Redirect, Completion Redirect, Upstream Forwarding
+REDIRECT = 0x04 | 0x08 | 0x10
+
+# One more port of machines/switch, below which is a device that the host uses.
+SWITCH = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=6,slot=6",
+          "virtio-rng-pci,bus=dn2,addr=0.0"]
+HERE, THERE, HOST = "03:00.0", "04:00.0", "05:00.0"
+PORT = "02:00.0"        # above the first
+
+ON_DRIVER = "<device> is on <driver>"
+OWNED = "it has an owner"
+PAST = "<device> (<user>) can be reached past <port>: no ACS"
+INTO = "group <N> of another owner reaches <device> past <port>: no ACS"
+ACS_OFF = "<device> (<user>) can be reached past <port>: ACS off: <bits>"
+LATE = "<device> (<user>) can be reached past <member>: tied late"
+NO_IOMMU = "firmware describes no IOMMU"
+OFF = "the IOMMU is off by <option>"
+NO_UNIT = "no IOMMU covers it"
+UNBOUND = "gets one when a driver binds, or the log says why not"
+REFUSED = "its IOMMU's driver refused it"
+
+# What comes before these words in the log, and in lsiommu's first line.
+LOG = {**dict.fromkeys((ON_DRIVER, OWNED, PAST, INTO, ACS_OFF, LATE),
+                       "iommu: group {group}: refused: "),
+       NO_IOMMU: "iommu: No groups so far: ", OFF: "iommu: No groups so far: ",
+       NO_UNIT: r"\S+ {device}: No group: ",
+       UNBOUND: r"iommu: \d+ PCI devices have no group so far: each ",
+       REFUSED: r"\S+ {device}: Failed to add to an iommu group: "}
+TOOL = {**dict.fromkeys((ON_DRIVER, OWNED, PAST, INTO, ACS_OFF, LATE),
+                        "Group {group}: cannot be owned: "),
+        **dict.fromkeys((NO_IOMMU, OFF, NO_UNIT), "No group: "),
+        UNBOUND: "No group: it ",
+        REFUSED: "No group: (?:no IOMMU covers it, or )?"}
+
+
+def table():
+    """The first column of the table of symptoms: what is quoted in it alone."""
+    if not GUIDE.exists():
+        raise Skip("this kernel's documentation has no table of symptoms")
+    text = GUIDE.read_text().split("* - What is seen")[1].split("\n\n")[0]
+    return re.findall(r"^ +\* - ``([^`]*)``$", text, re.MULTILINE)
+
+
+def pattern(symptom):
+    """A line of the table, to be looked for. No name has a colon and a blank."""
+    assert table().count(symptom) == 1, f"not in the table: {symptom}"
+    return "".join(r"(?:(?!: )[^;()])+?" if part.startswith("<")
+                   else re.escape(part)
+                   for part in re.split(r"(<\w+>)", symptom))
+
+
+def log(running):
+    """What the kernel has said since the last news, without the times."""
+    return re.sub(r"^\[ *[0-9.]+\] ", "", running.sh("dmesg"), flags=re.MULTILINE)
+
+
+def same_words(running, symptom, device, group=None):
+    """Log and lsiommu have the symptom, and the same names in it.
+
+    The log has the first that is in the way, lsiommu all.
+    """
+    # Where there are no groups that is said before.
+    tool = re.sub(r"\n {4}(?=\S)", " ", running.sh(f"lsiommu {device}"))
+    found = []
+    for before, text in ((LOG[symptom], log(running)),
+                         (TOOL[symptom], tool.split("\n\n")[-1].splitlines()[0])):
+        before = before.format(group=group, device=re.escape("0000:" + device))
+        heads = re.finditer(f"^{before}(.*)$", text, re.MULTILINE)
+        found.append([words for head in heads for words in head[1].split("; ")
+                      if re.match(pattern(symptom) + "(?=[:,]|$)", words)])
+        assert found[-1], f"no '{before}{symptom}' in:\n{text[-3000:]}"
+    said = re.match(pattern(symptom) + "(?=[:,]|$)", found[0][-1])[0]
+    assert any(words.startswith(said) for words in found[1]), \
+        f"the log: {said}, lsiommu: {found[1]}"
+
+
+def refused(running, symptom, device, words=None):
+    """The claim of its group is refused with EPERM, and in the same words."""
+    group = running.groups()[device]
+    news(running)
+    assert claims(running, words or f"group {group}") == [EPERM]
+    same_words(running, symptom, device, group)
+
+
+def granted(running, device):
+    """No word of refusal in either."""
+    group = running.groups()[device]
+    news(running)
+    assert claims(running, f"group {group}") == ["0"]
+    assert not [line for line in news(running) if "refused" in line]
+    first = running.sh(f"lsiommu {device}").splitlines()[0]
+    assert first == f"Group {group}: can be owned", first
+
+
+def booted(name, iommu, cmdline=PLAIN, **options):
+    return guest.Guest(name, iommu, cmdline, TESTED, log="refusals", **options)
+
+
+def host_driver(iommu):
+    """By a group, and no longer once the driver is unbound."""
+    with booted("demo", iommu, more=["virtio-rng-pci,bus=dmi0,addr=3.0"]) as running:
+        bind(running, "07:01.0")
+        refused(running, ON_DRIVER, "07:01.0")
+        unbind(running, "07:03.0")
+        granted(running, "07:01.0")
+
+
+def other_owner(iommu):
+    """Of another device of the group, by an iommufd each."""
+    one, other = "07:01.0", "07:02.0"
+    with booted("demo", iommu) as running:
+        bind(running, f"{one} {other}")
+        own(running, f"device {vfio_name(running, one)}")
+        refused(running, OWNED, other, f"device {vfio_name(running, other)}")
+        end(running, "vfio-claim")
+        granted(running, other)
+
+
+def past_switch(iommu):
+    """Ports without ACS, the host's device and another owner's, either way."""
+    with booted("switch", iommu, "iommu.reach=refuse", more=SWITCH) as running:
+        bind(running, f"{HERE} {THERE}")
+        refused(running, PAST, HERE)
+        unbind(running, HOST)
+        granted(running, HERE)
+        own(running, f"group {running.groups()[HERE]}")
+        refused(running, PAST, THERE)
+        end(running, "vfio-claim")
+
+
+def past_switch_with_acs(iommu):
+    """Ports that isolate are not in the way, and one that does is reached."""
+    with booted("switch", iommu, "iommu.reach=refuse pci=assume_acs="
+                + PORT, more=SWITCH) as running:
+        bind(running, f"{HERE} {THERE}")
+        granted(running, HERE)
+        unbind(running, HOST)
+        own(running, f"group {running.groups()[THERE]}")
+        refused(running, INTO, HERE)
+        end(running, "vfio-claim")
+
+
+def acs_off(iommu):
+    """Switched off by a write; and on both ports, which is late."""
+    ports, device = ("00:03.0", "00:03.2"), "01:00.0"
+    with booted("root-ports", iommu, "iommu.reach=refuse",
+                more=["virtio-rng-pci,bus=rp2,addr=0.0"]) as running:
+        bind(running, device)
+        granted(running, device)
+        before = {}
+        for port, symptom in zip(ports, (ACS_OFF, LATE)):
+            control = acs_control(running, port)
+            before[port] = word(running, port, control)
+            set_word(running, port, control,
+                     before[port] & ~REDIRECT if symptom is ACS_OFF else 0)
+            if symptom is LATE:
+                set_word(running, ports[0], acs_control(running, ports[0]), 0)
+            refused(running, symptom, device)
+        for port in ports:
+            set_word(running, port, acs_control(running, port), before[port])
+        granted(running, device)
+
+
+def ungrouped(name, iommu, cmdline, symptom, device, bind_all):
+    with booted(name, iommu, cmdline, bind=bind_all) as running:
+        same_words(running, symptom, device)
+        lines = [line for line in log(running).splitlines()
+                 if re.search(pattern(symptom), line)]
+        assert len(lines) == len(set(lines)), lines
+
+
+# Machine, IOMMU, options, what is said of a device, and if drivers bind first.
+UNGROUPED = (
+    ("switch", "none", "", NO_IOMMU, "03:00.0", False),
+    ("switch", "intel", "intel_iommu=off", OFF, "03:00.0", False),
+    ("switch", "intel", "iommu=off", OFF, "03:00.0", False),
+    ("switch", "amd", "amd_iommu=off", OFF, "03:00.0", False),
+    ("switch", "amd", "iommu=off intel_iommu=off", OFF, "03:00.0", False),
+    ("no-unit", "intel", "", NO_UNIT, "00:05.0", False),
+    ("no-unit", "intel", "", NO_UNIT, "01:00.0", False),
+    ("switch", "virtio", "", UNBOUND, "03:00.0", False),
+    ("demo", "virtio", "", REFUSED, "07:01.0", True),
+    ("pci-bridge", "virtio", "", REFUSED, "03:03.0", True),
+)
+
+
+def all_are_walked():
+    """The table has no symptom in words of the kernel that is not among these."""
+    assert set(table()) == LOG.keys() == TOOL.keys(), table()
+
+
+def cases():
+    yield "each line of the admin guide's table of symptoms is tried", all_are_walked
+    for iommu in VENDORS:
+        for what, function in (
+                ("a group with a device on a host driver", host_driver),
+                ("a group that has an owner", other_owner),
+                ("what reaches others past ports without ACS", past_switch),
+                ("what others reach, and what is below a port with ACS is not "
+                 "refused", past_switch_with_acs),
+                ("what reaches others since ACS is off, and what is tied late",
+                 acs_off)):
+            yield (f"{iommu}: the log, lsiommu and the guide's table have the same "
+                   f"words for {what}", function, iommu)
+    for name, iommu, cmdline, symptom, device, bind_all in UNGROUPED:
+        yield (f"{name}, {iommu}, '{cmdline}': the log, lsiommu and the guide's "
+               f"table say of {device}: {symptom}", ungrouped, name, iommu,
+               cmdline, symptom, device, bind_all)
