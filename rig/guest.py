@@ -124,7 +124,8 @@ def firmware_table(name, iommu, table):
 class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
                  log=None, console=False, icount=False, more=(), tables=True,
-                 userspace=False, acpi_hotplug=True, bind=True, drives=()):
+                 userspace=False, acpi_hotplug=True, bind=True, drives=(),
+                 besides=()):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
         iommu   'smmu' is a machine of its own, arm64's, as is its kernel. With
@@ -135,6 +136,7 @@ class Guest:
         kernel  'patched', 'stock', 'debug' or the path of a bzImage
         more    devices beside those of the machine's file
         drives  what these have as disks, as QEMU takes it after -drive
+        besides what else QEMU gets; a -cpu among it is the one that counts
         tables  with the firmware tables that the machine's file asks for
         log     name of the log in build/logs, made up where not given
         console our own standard input and output are the guest's first serial
@@ -189,6 +191,7 @@ class Guest:
             command += ["-icount", "shift=0,sleep=off"]
         for drive in drives:
             command += ["-drive", f"if=none,format=raw,{drive}"]
+        command += besides
         for device in [*self.machine.devices, *more]:
             command += ["-device", device]
         # On a busy host the guest's clocks come out wrong, now and then by far:
