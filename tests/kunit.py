@@ -24,8 +24,8 @@ AT_LEAST = 2000
 PATCHED = {
     "groups_are_those_of_the_rules_in_any_order":
         "random topologies under KUnit",
-    "claims_and_binds_are_granted_exactly_when_nobody_is_in_the_way":
-        "random topologies whose groups are claimed under KUnit"}
+    "random_walks_leave_what_the_oracle_says_after_each_step":
+        "random walks in topologies under KUnit"}
 BOTH = {"every_device_has_a_group_and_none_is_left":
         "random topologies whose groups are compared"}
 LOGGED = re.compile(r"(groups|reasons|another) of seed (\d+) ([0-9a-f]{8}) "

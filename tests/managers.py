@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What people give devices away with does it: Debian's libvirt, and DPDK.
 
 libvirt takes them from their drivers for a virtual machine, and gives them back
@@ -12,7 +13,7 @@ import re
 
 import guest
 import machine
-from proof import KERNEL, VENDORS, driver, end, news
+from fixtures import TESTED, VENDORS, driver, end, news
 
 GUESTS, HOSTS = "03:00.0", "05:00.0"
 SWITCH = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=4,slot=4",
@@ -133,7 +134,7 @@ def both(running):
 
 
 def libvirt():
-    with guest.Debian("switch", "intel", KERNEL, log="libvirt", more=SWITCH,
+    with guest.Debian("switch", "intel", TESTED, log="libvirt", more=SWITCH,
                       cmdline="iommu.reach=refuse") as running:
         running.sh("libvirtd -d")
         for step in given_and_back, refused, both:
@@ -159,9 +160,9 @@ def received(running):
 def dpdk(iommu):
     """What one sends the other gets: each reads and writes memory by itself."""
     cpu = guest.IOMMU[iommu][1] + CPU
-    with guest.Debian("pxb", iommu, KERNEL, more=NICS[iommu], log="dpdk",
+    with guest.Debian("pxb", iommu, TESTED, more=NICS[iommu], log="dpdk",
                       besides=["-cpu", cpu, *CABLE]) as running:
-        if LATE in DPDK[iommu] and KERNEL != "stock":
+        if LATE in DPDK[iommu] and TESTED != "stock":
             running.sh(f"insmod /group_probe.ko; echo 0000:{LATE} > "
                        "/sys/module/group_probe/parameters/hold; "
                        f"echo 1 > /sys/bus/pci/devices/0000:{LATE}/remove; "
