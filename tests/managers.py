@@ -19,6 +19,8 @@ GUESTS, HOSTS = "03:00.0", "05:00.0"
 SWITCH = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=4,slot=4",
           "virtio-net-pci,bus=dn2,addr=0.0,disable-legacy=on,iommu_platform=on"]
 GROUP = 0x0200          # of GUESTS and the port above it
+REFUSED = (f"iommu: group {GROUP}: refused: 0000:{HOSTS} (virtio-pci) can be "
+           "reached past 0000:02:00.0: no ACS")
 # Without KVM, and where each device is in it.
 DOMAIN = ("<domain type='qemu'><name>{name}</name><memory unit='MiB'>96</memory>"
           "<os><type arch='x86_64' machine='pc'>hvm</type>{kernel}</os><devices>"
@@ -100,10 +102,13 @@ def refused(running):
     define(running, "refused", {5: GUESTS})
     running.sh(f"ifconfig $(ls /sys/bus/pci/devices/0000:{HOSTS}/virtio*/net) up")
     before = interface(running)
+    news(running)
     status, said = running.run("virsh -c qemu:///system start refused")
+    lines = news(running)
     assert status, said
     # QEMU's words for what VFIO_GROUP_GET_STATUS says, which virsh passes on.
     assert f"{GUESTS}: group {GROUP} is not viable" in said, said
+    assert REFUSED in lines, lines
     state = virsh(running, "domstate refused")
     assert state.strip() == "shut off", state
     assert driver(running, GUESTS) != "vfio-pci"
