@@ -2,7 +2,7 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
 .PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \
-	replay shell test check bench mutants deb clean
+	replay shell test check bench mutants deb mail clean
 
 help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; check does both
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -63,6 +63,11 @@ bench: stock guest ## count instructions, with the series and without
 
 mutants: kernel  ## break PCI grouping in many ways: do the tests notice?
 	@scripts/mutants
+
+# For the kernel that is merged into, the last one; the list needs no tree.
+mail: export KERNEL ?= $(shell awk '/^[0-9]/ { last = $$1 } END { print last }' rig/kernels)
+mail: $(if $(PART),tree) ## write a part of the series as mails: PART= V=2, for 7.3; bare, list the parts
+	@scripts/mail
 
 clean:           ## remove what was built; the kernel tree and its work stay
 	@scripts/clean

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""make mail: the parts of the series, as mails that can be sent."""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import types
+
+import parts
+import where
+
+TOP = where.TOP
+SENDER = "A Sender <a@b.example>"
+ENV = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1",
+           GIT_CONFIG_COUNT="2",
+           GIT_CONFIG_KEY_0="user.name", GIT_CONFIG_VALUE_0="A Sender",
+           GIT_CONFIG_KEY_1="user.email", GIT_CONFIG_VALUE_1="a@b.example")
+
+
+def run(*command, env=ENV, **more):
+    done = subprocess.run(command, cwd=TOP, env={**env, **more}, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=900)
+    return done.returncode, done.stdout
+
+
+def must(*command, **options):
+    status, said = run(*command, **options)
+    assert not status, f"{command} gives {status}: {said}"
+    return said
+
+
+def lists():
+    said = must("make", "-s", "mail").splitlines()
+    for part in parts.parts().values():
+        line = [line for line in said if line.startswith(f"{part.name} ")]
+        assert len(line) == 1 and part.subject in line[0], said
+        for name in part.builds_on:
+            assert f" {name} " in line[0], line
+
+
+def is_written(name):
+    with tempfile.TemporaryDirectory() as place:
+        must("scripts/mail", name, place)
+        out = pathlib.Path(place) / name / "v1"
+        cover, *patches = sorted(out.glob("*.patch"))
+        known, commits = parts.parts(), parts.series()
+        part = known[name]
+        wanted = [subject for subject in part.patches if subject in commits]
+        assert len(patches) == len(wanted), patches
+
+        letter = cover.read_text()
+        start, head = (out / "commits").read_text().split()
+        for text in (f"Subject: [PATCH 0/{len(wanted)}] {part.subject}\n", part.text,
+                     *(f"  {one.subject}\n" for one in parts.below(part, known)),
+                     f"base-commit: {parts.git('rev-parse', 'base^{commit}')}\n",
+                     "files changed", *wanted):
+            assert text in letter, f"no '{text}' in {letter}"
+        assert "***" not in letter
+        for number, patch in enumerate(patches, 1):
+            text = patch.read_text()
+            assert f"\nSigned-off-by: {SENDER}\n" in text, text
+            assert f"[PATCH {number}/{len(wanted)}]" in text, text
+        for path in (cover, *patches):
+            text = path.read_text()
+            assert f"\nFrom: {SENDER}\n" in text, text
+            assert re.search(r"^To: .*@", text, re.M), text
+            assert re.search(r"^ +linux-kernel@vger.kernel.org|"
+                             "^Cc: linux-kernel@vger.kernel.org", text, re.M), text
+
+        # It is put on the base and what it builds on, and no more; git takes it there.
+        below = [subject for one in parts.below(part, known) for subject in one.patches
+                 if subject in commits]
+        there = parts.git("log", "--reverse", "--format=%s", f"base..{start}")
+        assert there.splitlines() == below, there
+        tree = f"{place}/tree"
+        files = parts.git("diff", "--name-only", start, head).splitlines()
+        must("git", "clone", "-q", "-s", "-n", where.LINUX, tree)
+        must("git", "-C", tree, "sparse-checkout", "set", "--no-cone",
+             *(f"/{file}" for file in files))
+        must("git", "-C", tree, "checkout", "-q", "--detach", start)
+        must("git", "-C", tree, "am", "-q", *patches)
+        assert must("git", "-C", tree, "rev-parse", "HEAD^{tree}") == \
+            must("git", "-C", tree, "rev-parse", f"{head}^{{tree}}")
+
+
+def versions():
+    with tempfile.TemporaryDirectory() as place:
+        status, said = run("scripts/mail", "fixes", place, V="2")
+        assert status and "there is no v1" in said, said
+        must("scripts/mail", "fixes", place)
+        # As if the second of the patches had not been there.
+        file = pathlib.Path(place) / "fixes/v1/commits"
+        start, head = file.read_text().split()
+        file.write_text(f"{start} {head}^\n")
+        must("scripts/mail", "fixes", place, V="2")
+        cover = next((pathlib.Path(place) / "fixes/v2").glob("*0000-*")).read_text()
+        assert "Subject: [PATCH v2 0/" in cover, cover
+        changed = cover.partition("Range-diff against v1:")[2].splitlines()
+        assert [line for line in changed if re.match("-: ", line)], cover
+
+
+def asks_who_sends():
+    """Of rig and parts alone, as whoever has a clone may have said who they are."""
+    with tempfile.TemporaryDirectory() as place:
+        for folder in ("rig", "scripts", "patches/parts"):
+            shutil.copytree(TOP / folder, f"{place}/{folder}")
+        status, said = run(f"{place}/scripts/mail", "fixes", GIT_CONFIG_COUNT="0",
+                           HOME=place)
+    assert status, said
+    for command in ("git config --global user.name", "git config --global user.email"):
+        assert command in said, said
+
+
+def part(name, builds_on, *patches):
+    return types.SimpleNamespace(name=name, builds_on=builds_on, patches=list(patches))
+
+
+FAULTS = (
+    ("nothing", [part("a", [], "1"), part("b", ["a"], "2", "3")], None),
+    ("a patch that is in no part", [part("a", [], "1", "2")], "is in no part: 3"),
+    ("a patch that is in two", [part("a", [], "1", "2"), part("b", [], "2", "3")],
+     "is in a as well: 2"),
+    ("a patch that is not there", [part("a", [], "1", "2", "3", "4")],
+     "no kernel's series has this: 4"),
+    ("another order", [part("a", [], "2", "1", "3")], "in another order"),
+    ("a part below that comes later", [part("a", ["b"], "1"), part("b", [], "2", "3")],
+     "'b', which is no part before it"),
+)
+
+
+def is_found(known, wanted):
+    found = list(parts.faults({one.name: one for one in known}, {"9.9": ["1", "2", "3"]}))
+    if wanted:
+        assert any(wanted in fault for fault in found), found
+    else:
+        assert not found, found
+
+
+def needs_more():
+    known = parts.parts()
+    known["reach"].builds_on = []
+    try:
+        parts.stack(known["reach"], known, parts.series())
+    except parts.PartError as error:
+        assert "does not apply: iommu: Show what" in str(error), error
+    else:
+        raise AssertionError("it applies without what it builds on")
+
+
+def cases():
+    yield "make mail lists the parts, and what each builds on", lists
+    yield ("a part has a cover letter, sender, sign-off and recipients, and git am takes "
+           "it after what it builds on", is_written, "number")
+    yield "a second version says what changed, and wants the first", versions
+    yield ("who has not told git who they are is told how, and nothing is written",
+           asks_who_sends)
+    for what, known, wanted in FAULTS:
+        yield f"the check of the parts finds {what}", is_found, known, wanted
+    yield "a part that does not say what it builds on does not apply", needs_more
