@@ -11,6 +11,7 @@ import types
 import parts
 import where
 
+NEEDS = ""
 TOP = where.TOP
 SENDER = "A Sender <a@b.example>"
 ENV = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1",
