@@ -2,7 +2,7 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
 .PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \
-	replay shell test check bench mutants deb mail clean
+	replay shell test check bench mutants coverage deb mail clean
 
 help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; check does both
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -61,8 +61,11 @@ check: stock userspace ## check the patches and the rig with the kernel's progra
 bench: stock guest ## count instructions, with the series and without
 	@scripts/bench
 
-mutants: kernel  ## break PCI grouping in many ways: do the tests notice?
+mutants: kernel  ## break the series in hundreds of ways: do the tests notice? T=pattern
 	@scripts/mutants
+
+coverage: guest  ## which lines of the series do the tests reach? T=pattern of tests in guests
+	@scripts/coverage
 
 # For the kernel that is merged into, the last one; the list needs no tree.
 mail: export KERNEL ?= $(shell awk '/^[0-9]/ { last = $$1 } END { print last }' rig/kernels)

@@ -13,6 +13,7 @@ import base64
 import collections
 import functools
 import json
+import os
 import pathlib
 import re
 import socket
@@ -56,6 +57,12 @@ class Arm64:
     files = "guest-arm64"
     kernels = {"patched": OUT["arm64"] / "arch/arm64/boot/Image"}
 
+
+# Another one in its place, and where the counts go if it has gcov: scripts/mutants and
+# scripts/coverage say so.
+if os.environ.get("RIG_KERNEL"):
+    X86.kernels["patched"] = pathlib.Path(os.environ["RIG_KERNEL"])
+GCDA = os.environ.get("RIG_GCDA")
 
 # To own what interrupts can be forged by: 7.x does not remap them with QEMU's amd-iommu.
 UNSAFE = ("iommufd.allow_unsafe_interrupts=1 "
@@ -154,7 +161,7 @@ class Guest:
             raise machine.Skip(self.machine.without[iommu])
         if kernel == "debug" and not X86.kernels[kernel].exists():
             raise machine.Skip(f"not built: make debug KERNEL={where.KERNEL}")
-        self.iommu = iommu
+        self.iommu, self.kernel = iommu, kernel
         arch = Arm64 if iommu == "smmu" else X86
         files, memory = ("userspace", "1024") if userspace else (arch.files, "512")
         self.console = "/dev/" + arch.serial
@@ -254,7 +261,11 @@ class Guest:
         return self
 
     def __exit__(self, kind, error, trace):
-        self.kill()
+        try:
+            if GCDA and self.kernel == "patched" and self.iommu != "smmu":
+                self.keep_counts(pathlib.Path(GCDA, self.logfile.stem))
+        finally:
+            self.kill()
         if kind is None:
             self.check_log()
 
@@ -328,6 +339,14 @@ class Guest:
             if time.monotonic() > end:
                 self._fail(f"waited {timeout} s in vain for {what}")
             time.sleep(0.1)
+
+    def keep_counts(self, directory):
+        """Writes what gcov counted to files of this directory."""
+        root = "/sys/kernel/debug/gcov"
+        for path in self.sh(f"find {root} -name '*.gcda'").split():
+            kept = directory / path.removeprefix(f"{root}{OUT['coverage']}/")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(base64.b64decode(self.sh(f"base64 {path}")))
 
     def log(self):
         """What the kernel printed so far."""

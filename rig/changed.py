@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which lines of the kernel's tree the series adds or changes."""
+import re
+import subprocess
+
+from where import LINUX
+
+
+def git(*command):
+    return subprocess.run(["git", *command], cwd=LINUX, text=True,
+                          stdout=subprocess.PIPE, check=True).stdout
+
+
+def lines(file):
+    """Their numbers in the work tree."""
+    said = git("diff", "-U0", "base", "--", file)
+    return {line for start, count in
+            re.findall(r"^@@ \S+ \+(\d+)(?:,(\d+))? @@", said, re.M)
+            for line in range(int(start), int(start) + int(count or 1))}
+
+
+def files(*directories):
+    """The files of C in these directories, but for tests."""
+    return [file for file in git("diff", "--name-only", "--diff-filter=d", "base",
+                                 "--", *directories, ":!*/tests/*").splitlines()
+            if file.endswith(".c")]
