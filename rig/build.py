@@ -30,11 +30,11 @@ def say(text):
     print(text, flush=True)
 
 
-def run(*command, cwd=None, env=None):
+def run(*command, cwd=None, env=None, timeout=None):
     """Exit status and output of a command."""
     done = subprocess.run(command, cwd=cwd, env=env, text=True, errors="replace",
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+                          stderr=subprocess.STDOUT, timeout=timeout)
     return done.returncode, done.stdout
 
 

@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which lines of the kernel's tree the series adds or changes."""
 import re
-import subprocess
 
-from where import LINUX
-
-
-def git(*command):
-    return subprocess.run(["git", *command], cwd=LINUX, text=True,
-                          stdout=subprocess.PIPE, check=True).stdout
+from build import git
 
 
 def lines(file):

@@ -243,10 +243,22 @@ def end(running, program):
                  f"{program} to end")
 
 
-def news(running):
-    """What the kernel has printed since it was asked last, without the times."""
+def printed(running, clear=False):
+    """The kernel's log in lines without the times; it begins anew where it is cleared."""
     return [re.sub(r"^\[ *[0-9.]+\] ", "", line)
-            for line in running.sh("dmesg -c").splitlines()]
+            for line in running.sh("dmesg -c" if clear else "dmesg").splitlines()]
+
+
+def news(running):
+    """What the kernel has printed since it was asked last."""
+    return printed(running, clear=True)
+
+
+def succeeds(run, *command, **options):
+    """What a command prints, which run() gives with its exit status."""
+    status, said = run(*command, **options)
+    assert not status, f"{command} gives {status}: {said}"
+    return said
 
 
 def kselftest(running, program, variables, skipped=frozenset(), options=""):

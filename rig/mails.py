@@ -1,7 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A file of patches/ as the mail that it is."""
 import email
+import os
 import re
+
+import where
+
+
+def env(name, address):
+    """Nothing of a person's own git configuration decides, but this is who sends."""
+    return dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1",
+                GIT_CONFIG_COUNT="2",
+                GIT_CONFIG_KEY_0="user.name", GIT_CONFIG_VALUE_0=name,
+                GIT_CONFIG_KEY_1="user.email", GIT_CONFIG_VALUE_1=address)
 
 
 class Mail:
@@ -21,3 +32,10 @@ class Mail:
         self.tag, self.subject = re.match(r"(?:\[(.*?)\] )?(.*)",
                                           self.header.get("subject", "")).groups()
         self.body = mail.get_payload()
+
+
+def patches(kernel):
+    """Those of a kernel's series, without its cover letter."""
+    return [Mail(path) for path
+            in sorted((where.TOP / "patches" / kernel).glob("[0-9]*.patch"))
+            if not path.name.startswith("0000-")]

@@ -19,6 +19,7 @@ import re
 import subprocess
 
 import where
+from series import head
 
 FOLDER = where.TOP / "patches/parts"
 
@@ -67,9 +68,7 @@ def git(*command, good=(0,), **environment):
 
 def series():
     """Of each subject the commit, as make tree made them of patches/, or of SERIES=."""
-    head = os.environ.get("SERIES") or \
-        (where.LINUX / ".git/rig-patches").read_text().split()[1]
-    lines = git("log", "--reverse", "--format=%H %s", f"base..{head}").splitlines()
+    lines = git("log", "--reverse", "--format=%H %s", f"base..{head()}").splitlines()
     return {subject: commit for commit, _, subject in
             (line.partition(" ") for line in lines)}
 
@@ -102,17 +101,17 @@ def pick(commit, head):
 
 def stack(part, known, commits):
     """The commit that the part is put on, and its last."""
-    head = git("rev-parse", "base^{commit}")
+    tip = git("rev-parse", "base^{commit}")
     for one in [*below(part, known), part]:
-        start = head
+        start = tip
         for subject in one.patches:
             if subject not in commits:
                 continue    # not in this kernel's series
-            head = pick(commits[subject], head)
-            if not head:
+            tip = pick(commits[subject], tip)
+            if not tip:
                 raise PartError(f"{part.name}: without the parts that it does not build "
                                 f"on, this does not apply: {subject}")
-    return start, head
+    return start, tip
 
 
 def faults(known, subjects):

@@ -27,12 +27,16 @@ in_use = []
 run = functools.partial(build.run, cwd=TREE)
 
 
+def head():
+    """The last commit of the series."""
+    return os.environ.get("SERIES") or \
+        (LINUX / ".git/rig-patches").read_text().split()[1]
+
+
 def commits():
     """The base, and each commit of the series."""
-    head = os.environ.get("SERIES") or \
-        (LINUX / ".git/rig-patches").read_text().split()[1]
     return [git("rev-parse", "base^{commit}").strip(),
-            *git("rev-list", "--reverse", f"base..{head}").split()]
+            *git("rev-list", "--reverse", f"base..{head()}").split()]
 
 
 def name(commit):

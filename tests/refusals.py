@@ -8,7 +8,7 @@ import re
 
 import guest
 from fixtures import TESTED, PLAIN, VENDORS, Skip, acs_control, bind, claims, end, \
-    news, own, set_word, unbind, vfio_name, word
+    news, own, printed, set_word, unbind, vfio_name, word
 
 GUIDE = guest.BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
 
@@ -65,8 +65,8 @@ def pattern(symptom):
 
 
 def log(running):
-    """What the kernel has said since the last news, without the times."""
-    return re.sub(r"^\[ *[0-9.]+\] ", "", running.sh("dmesg"), flags=re.MULTILINE)
+    """What the kernel has said since the last news."""
+    return "\n".join(printed(running))
 
 
 def same_words(running, symptom, device, group=None):

@@ -1,36 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """make mail: the parts of the series, as mails that can be sent."""
-import os
+import functools
 import pathlib
 import re
 import shutil
-import subprocess
 import tempfile
 import types
 
+import build
+import mails
 import parts
 import where
+from fixtures import succeeds
 
 NEEDS = ""
 TOP = where.TOP
 SENDER = "A Sender <a@b.example>"
-ENV = dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1",
-           GIT_CONFIG_COUNT="2",
-           GIT_CONFIG_KEY_0="user.name", GIT_CONFIG_VALUE_0="A Sender",
-           GIT_CONFIG_KEY_1="user.email", GIT_CONFIG_VALUE_1="a@b.example")
+ENV = mails.env("A Sender", "a@b.example")
 
 
-def run(*command, env=ENV, **more):
-    done = subprocess.run(command, cwd=TOP, env={**env, **more}, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=900)
-    return done.returncode, done.stdout
+def run(*command, **more):
+    return build.run(*command, cwd=TOP, env={**ENV, **more}, timeout=900)
 
 
-def must(*command, **options):
-    status, said = run(*command, **options)
-    assert not status, f"{command} gives {status}: {said}"
-    return said
+must = functools.partial(succeeds, run)
 
 
 def lists():

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The rig itself: what it says, and that it loses nobody's work."""
+import functools
 import os
 import pathlib
 import re
 import shutil
-import subprocess
 import tempfile
 
+import build
 import machine
 import where
-from fixtures import Skip
+from fixtures import Skip, succeeds
 
 NEEDS = ""
 TOP = machine.TOP
@@ -37,16 +38,10 @@ def run(*command, cwd=TOP, env=None, kernel=None):
     # Not with the kernel that the tests are run for.
     env = {name: value for name, value in (env or os.environ).items()
            if name != "KERNEL"} | ({"KERNEL": kernel} if kernel else {})
-    done = subprocess.run(command, cwd=cwd, env=env, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=120)
-    return done.returncode, done.stdout
+    return build.run(*command, cwd=cwd, env=env, timeout=120)
 
 
-def must(*command, **options):
-    status, output = run(*command, **options)
-    assert not status, f"{command} gives {status}: {output}"
-    return output
+must = functools.partial(succeeds, run)
 
 
 def help_lists_verbs():
