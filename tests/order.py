@@ -139,6 +139,18 @@ def owner_meanwhile(iommu):
         assert claims(running, "group 32") == ["0"]
 
 
+def enabled_meanwhile(iommu):
+    """One of those that are tied is at work without a driver, so without a group."""
+    with guest.Guest("e1000e", iommu, f"pci=group_mf=00:04.2 {UNSAFE}", TESTED,
+                     log="order-enabled", bind=False) as running:
+        bind(running, "00:04.0")
+        running.sh("echo 1 > /sys/bus/pci/devices/0000:00:04.1/enable")
+        assert claims(running, "group 32") == ["0"]
+        lines = [line for line in news(running) if " past " in line]
+        assert lines == ["iommu: group 32: 0000:00:04.1 (no IOMMU group) can be "
+                         "reached past 0000:00:04.0: tied late"], lines
+
+
 # One more port of machines/switch, and what is below it. The other two isolate by
 # this option, as ports with ACS do; arm64 wants to be asked for that of the Root
 # Port, see machines/demo.
@@ -213,6 +225,8 @@ def cases():
                "virtio", order)
     yield ("virtio: functions join one that has an owner already, and can be "
            "owned with it later", owner_meanwhile, "virtio")
+    yield ("virtio: a function that is enabled without a driver is named when the "
+           "one that it belongs with is owned", enabled_meanwhile, "virtio")
     for iommu in TWO_ISOLATE:
         for option in PLAIN, NO_PORTS:
             yield (f"{iommu} '{option}': of three Downstream Ports the one without "
