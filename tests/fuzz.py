@@ -3,8 +3,8 @@
 
 Each boot has many values: put together from pieces, with a character changed,
 random; all beginnings of what is right; and one that fills the command line.
-The machine comes up, each part that is wrong is quoted in one warning, what is
-right counts, as sysfs shows, and nothing else has changed.
+The machine comes up, each part that is wrong or that no device matches is quoted
+in one warning, what is right counts, as sysfs shows, and nothing else has changed.
 
 FUZZ_SEED gives other values; the names of the tests say which it was.
 """
@@ -38,13 +38,18 @@ REACH = "/sys/module/iommu/parameters/reach"
 class State:
     """What options come to: iommu.group_mf, iommu.group_ids, iommu.reach.
 
+    by_token is what iommu= says of Functions; iommu.group_mf= has the last word.
     tied and assumed have the right parts of pci=group_mf= and pci=assume_acs=.
     """
     def __init__(self):
-        self.everywhere = False
+        self.group_mf, self.by_token = None, False
         self.ids = "requester"
         self.reach = "warn"
         self.tied, self.assumed = [], []
+
+    @property
+    def everywhere(self):
+        return self.by_token if self.group_mf is None else self.group_mf
 
 
 class Machine:
@@ -76,6 +81,9 @@ class Machine:
         """The devices that entries of a list of devices are for."""
         return {device for device in self.way for entry in entries
                 if self._is(device, read_device(entry))}
+
+    def unmatched(self, entries):
+        return [entry for entry in entries if not self.named([entry])]
 
     def _is(self, device, wanted):
         kind, *numbers = wanted
@@ -147,7 +155,7 @@ def take_boolean(value, state):
     """As kstrtobool() has it."""
     if not re.match(r"[yYtT1nNfF0]|[oO][nNfF]", value):
         return [value]
-    state.everywhere = bool(re.match(r"[yYtT1]|[oO][nN]", value))
+    state.group_mf = bool(re.match(r"[yYtT1]|[oO][nN]", value))
     return []
 
 
@@ -168,7 +176,7 @@ def take_policy(value, state):
 def take_tokens(value, state):
     tokens = [token for token in value.split(",")
               if token.startswith("group_mf")]
-    state.everywhere |= "group_mf" in tokens
+    state.by_token |= "group_mf" in tokens
     return [token for token in tokens if token != "group_mf"]
 
 
@@ -357,9 +365,13 @@ def survives(iommu, name, make, *arguments):
                     if line.startswith("<4>")
                     and any(option.said + "'" in line for option in OPTIONS)]
     left = list(warnings)
-    for (said, part), times in collections.Counter(parts).items():
-        quoted = f"{said}'{part}"[:QUOTED] + ("'" if len(part) < QUOTED // 2
-                                              else "")
+    quotes = [f"{said}'{part}"[:QUOTED] + ("'" if len(part) < QUOTED // 2 else "")
+              for said, part in parts]
+    quotes += [f"{said}'{entry}' matches no device so far" for said, entries in
+               ((NAMES["pci=group_mf="].said, state.tied),
+                (NAMES["pci=assume_acs="].said, state.assumed))
+               for entry in machine.unmatched(entries)]
+    for quoted, times in collections.Counter(quotes).items():
         found = [line for line in left if quoted in line]
         assert len(found) == times, \
             f"{len(found)} warnings have {quoted[:100]}, not {times}: {cmdline}"
