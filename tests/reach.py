@@ -558,6 +558,26 @@ def selftests(iommu):
                                    for ways in SELFTEST))
 
 
+def selftest_of_host(iommu):
+    """That of a driver of the host which is in the way, or comes later."""
+    with on_switch(iommu) as running:
+        bind(running, HERE)
+        kselftest(running, "vfio_reach",
+                  {"VFIO_REACH_HOST": HOST, "VFIO_REACH_TO_HOST": HERE},
+                  options="-f host")
+        assert driver(running, HOST) == "virtio-pci"
+
+
+def selftest_of_acs(iommu):
+    """That of a port which has ACS, as it is at each claim."""
+    with guest.Guest("root-ports", iommu, "", TESTED, log="acs-selftest",
+                     more=BESIDE_PORTS[1:]) as running:
+        bind(running, "01:00.0 03:00.0")
+        kselftest(running, "vfio_reach",
+                  {"VFIO_REACH_PORT": "00:03.0", "VFIO_REACH_BELOW": "01:00.0",
+                   "VFIO_REACH_BESIDE": "03:00.0"}, options="-f acs")
+
+
 def nothing_is_reported(iommu):
     """By the kernel that looks for bugs, of claims and binds that meet."""
     with guest.Guest("switch", iommu, "iommu.reach=refuse kmemleak=off",
@@ -682,6 +702,10 @@ def cases():
         yield (f"{iommu}: an idle device that somebody enabled is in the way",
                enabled_is_in_the_way, iommu)
         yield (f"{iommu}: selftests/vfio find reach as it is", selftests, iommu)
+        yield (f"{iommu}: selftests/vfio find a driver of the host in the way, and "
+               "bound later", selftest_of_host, iommu)
+        yield (f"{iommu}: selftests/vfio find that ACS counts as it is at the claim",
+               selftest_of_acs, iommu)
         yield (f"{iommu}, debug: claims and binds that meet, and nothing is "
                "reported", nothing_is_reported, iommu)
         for name, more, expected in FILES:
