@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 
-from where import LINUX, TOP
+from command import git, run, say
+from where import TOP
 
 CONFIGS = TOP / "configs"
 # One date for every build, so that a fresh clone finds its objects in ccache. Not of
@@ -24,25 +25,6 @@ ENV = {name: value for name, value in os.environ.items()
        if name not in ("MAKEFLAGS", "MFLAGS")} | {
            "KBUILD_BUILD_TIMESTAMP": "2025-01-01 00:00:00",
            "KBUILD_BUILD_USER": "rig", "KBUILD_BUILD_HOST": "rig"}
-
-
-def say(text):
-    print(text, flush=True)
-
-
-def run(*command, cwd=None, env=None, timeout=None):
-    """Exit status and output of a command."""
-    done = subprocess.run(command, cwd=cwd, env=env, text=True, errors="replace",
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=timeout)
-    return done.returncode, done.stdout
-
-
-def git(*command, cwd=LINUX):
-    status, said = run("git", *command, cwd=cwd)
-    if status:
-        sys.exit(f"git {' '.join(command)}: {said}")
-    return said
 
 
 def work_tree(path, commit, keep=False):

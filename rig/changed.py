@@ -2,7 +2,7 @@
 """Which lines of the kernel's tree the series adds or changes."""
 import re
 
-from build import git
+from command import git
 
 
 def lines(file):

@@ -11,14 +11,12 @@ A file there is a part; its number is the place in the order in which they are s
     the text of the cover letter
 
 A part is put on the base after those that it builds on, and after what these build
-on, as `git cherry-pick` would do it. All of that is done in git's objects: no work
-tree is touched.
+on, as `git cherry-pick` would do it, but without a work tree.
 """
-import os
 import re
-import subprocess
 
 import where
+from commits import git, pick
 from series import head
 
 FOLDER = where.TOP / "patches/parts"
@@ -56,47 +54,11 @@ def below(part, known):
     return [known[name] for name in known if name in wanted]
 
 
-def git(*command, good=(0,), **environment):
-    done = subprocess.run(
-        ["git", "-C", where.LINUX, *command], text=True, stdout=subprocess.PIPE,
-        env=dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1",
-                 **environment))
-    if done.returncode not in good:
-        raise PartError(f"git {' '.join(map(str, command))} fails in {where.LINUX}")
-    return done.stdout.strip()
-
-
 def series():
     """Of each subject the commit, as make tree made them of patches/, or of SERIES=."""
     lines = git("log", "--reverse", "--format=%H %s", f"base..{head()}").splitlines()
     return {subject: commit for commit, _, subject in
             (line.partition(" ") for line in lines)}
-
-
-def commit_tree(tree, *parents, like=None):
-    """A commit, with the author and the message of another one if there is one."""
-    words = [word for parent in parents for word in ("-p", parent)]
-    who, mail, date, text = "rig", "rig@localhost", "@0 +0000", "a step"
-    if like:
-        who, mail, date, text = git("show", "-s", "--date=raw",
-                                    "--format=%an%n%ae%n@%ad%n%B", like).split("\n", 3)
-    return git("commit-tree", tree, *words, "-m", text,
-               GIT_AUTHOR_NAME=who, GIT_AUTHOR_EMAIL=mail, GIT_AUTHOR_DATE=date,
-               GIT_COMMITTER_NAME="rig", GIT_COMMITTER_EMAIL="rig@localhost",
-               GIT_COMMITTER_DATE=date)
-
-
-def pick(commit, head):
-    """The commit on another head, or None where that conflicts."""
-    if git("rev-parse", f"{commit}^") == git("rev-parse", head):
-        return commit
-    # What git merges has what was before the commit as the common ancestor.
-    before = commit_tree(f"{commit}^^{{tree}}")
-    merged = git("merge-tree", "--write-tree", commit_tree(f"{head}^{{tree}}", before),
-                 commit_tree(f"{commit}^{{tree}}", before), good=(0, 1)).split("\n")
-    if len(merged) > 1 and any(line.startswith("CONFLICT") for line in merged):
-        return None
-    return commit_tree(merged[0], head, like=commit)
 
 
 def stack(part, known, commits):

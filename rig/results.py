@@ -11,19 +11,14 @@ import contextlib
 import datetime
 import io
 import re
-import subprocess
 import sys
 
 import where
+from command import git
 
 FILE = where.TOP / "docs/results.md"
 # What such runs write themselves.
 OWN = ("docs/results.md", "docs/bench.svg")
-
-
-def git(*command):
-    return subprocess.run(["git", *command], cwd=where.TOP, text=True, check=True,
-                          stdout=subprocess.PIPE).stdout.rstrip("\n")
 
 
 def is_dirty(status):
@@ -67,12 +62,13 @@ def written(title):
 def write(title, text):
     if where.KERNEL != where.KERNELS[0]:
         title += f", KERNEL={where.KERNEL}"
-    if is_dirty(git("status", "--porcelain")):
+    if is_dirty(git("status", "--porcelain", cwd=where.TOP)):
         print("# docs/results.md: not written, as not all is committed")
         return
     date = datetime.date.today().isoformat()
     indented = "".join(f"    {line}".rstrip() + "\n" for line in text.splitlines())
-    section = (f"## {title}\n\n{date}, of commit {git('rev-parse', '--short=12', 'HEAD')}, "
+    commit = git("rev-parse", "--short=12", "HEAD", cwd=where.TOP)
+    section = (f"## {title}\n\n{date}, of commit {commit}, "
                f"Linux {(where.BUILD / 'version').read_text().strip()}:\n\n{indented}")
     FILE.write_text(replaced(FILE.read_text(), title, section))
     print(f"# docs/results.md: wrote '{title}'")

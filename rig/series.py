@@ -14,7 +14,9 @@ import re
 import sys
 
 import build
-from build import git, say, work_tree
+import command
+from build import work_tree
+from command import git, say
 from where import BUILD, LINUX, TOP
 
 STATE = BUILD / "check"
@@ -24,7 +26,7 @@ MESSAGE = re.compile(r"\b(warning|error|fatal error|sorry)\b: |\*\*\* ", re.I)
 PLACE = re.compile(r":\d+(:\d+(-\d+)?)?(?=:)|\+0x[0-9a-f]+| line \d+")
 
 in_use = []
-run = functools.partial(build.run, cwd=TREE)
+run = functools.partial(command.run, cwd=TREE)
 
 
 def head():

@@ -7,10 +7,11 @@ import shutil
 import tempfile
 import types
 
-import build
+import command
 import mails
 import parts
 import where
+from commits import git
 from fixtures import succeeds
 
 NEEDS = ""
@@ -19,8 +20,8 @@ SENDER = "A Sender <a@b.example>"
 ENV = mails.env("A Sender", "a@b.example")
 
 
-def run(*command, **more):
-    return build.run(*command, cwd=TOP, env={**ENV, **more}, timeout=900)
+def run(*words, **more):
+    return command.run(*words, cwd=TOP, env={**ENV, **more}, timeout=900)
 
 
 must = functools.partial(succeeds, run)
@@ -49,7 +50,7 @@ def is_written(name):
         start, head = (out / "commits").read_text().split()
         for text in (f"Subject: [PATCH 0/{len(wanted)}] {part.subject}\n", part.text,
                      *(f"  {one.subject}\n" for one in parts.below(part, known)),
-                     f"base-commit: {parts.git('rev-parse', 'base^{commit}')}\n",
+                     f"base-commit: {git('rev-parse', 'base^{commit}')}\n",
                      "files changed", *wanted):
             assert text in letter, f"no '{text}' in {letter}"
         assert "***" not in letter
@@ -67,10 +68,10 @@ def is_written(name):
         # It is put on the base and what it builds on, and no more; git takes it there.
         below = [subject for one in parts.below(part, known) for subject in one.patches
                  if subject in commits]
-        there = parts.git("log", "--reverse", "--format=%s", f"base..{start}")
+        there = git("log", "--reverse", "--format=%s", f"base..{start}")
         assert there.splitlines() == below, there
         tree = f"{place}/tree"
-        files = parts.git("diff", "--name-only", start, head).splitlines()
+        files = git("diff", "--name-only", start, head).splitlines()
         must("git", "clone", "-q", "-s", "-n", where.LINUX, tree)
         must("git", "-C", tree, "sparse-checkout", "set", "--no-cone",
              *(f"/{file}" for file in files))
@@ -104,8 +105,8 @@ def asks_who_sends():
         status, said = run(f"{place}/scripts/mail", "fixes", GIT_CONFIG_COUNT="0",
                            HOME=place)
     assert status, said
-    for command in ("git config --global user.name", "git config --global user.email"):
-        assert command in said, said
+    for words in ("git config --global user.name", "git config --global user.email"):
+        assert words in said, said
 
 
 def part(name, builds_on, *patches):

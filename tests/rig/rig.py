@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 
-import build
+import command
 import machine
 import where
 from fixtures import Skip, succeeds
@@ -33,12 +33,12 @@ WRONG_LINES = (
 )
 
 
-def run(*command, cwd=TOP, env=None, kernel=None):
+def run(*words, cwd=TOP, env=None, kernel=None):
     """Exit status, and both streams, of a command."""
     # Not with the kernel that the tests are run for.
     env = {name: value for name, value in (env or os.environ).items()
            if name != "KERNEL"} | ({"KERNEL": kernel} if kernel else {})
-    return build.run(*command, cwd=cwd, env=env, timeout=120)
+    return command.run(*words, cwd=cwd, env=env, timeout=120)
 
 
 must = functools.partial(succeeds, run)
