@@ -33,8 +33,8 @@ OUT = where.OUT
 
 class X86:
     """QEMU's q35."""
-    command = ("qemu-system-x86_64", "-machine", "q35",
-               "-serial", "chardev:log", "-serial", "chardev:agent")
+    program = ("qemu-system-x86_64", "-machine", "q35")
+    talk = ("-serial", "chardev:log", "-serial", "chardev:agent")
     serial = "ttyS0"
     files = "guest"
     kernels = {name: OUT[name] / "arch/x86/boot/bzImage"
@@ -47,15 +47,38 @@ class Arm64:
     There the kernel numbers the buses itself, and leaves numbers free behind a slot
     that takes a card at run time.
     """
-    command = ("qemu-system-aarch64", "-machine", "virt,iommu=smmuv3",
+    program = ("qemu-system-aarch64", "-machine", "virt,iommu=smmuv3",
                "-global", "pcie-root-port.hotplug=off",
-               "-global", "xio3130-downstream.hotplug=off",
-               "-serial", "chardev:log",
-               "-device", "virtio-serial-device,max_ports=1",
-               "-device", "virtconsole,chardev=agent")
+               "-global", "xio3130-downstream.hotplug=off")
+    talk = ("-serial", "chardev:log",
+            "-device", "virtio-serial-device,max_ports=1",
+            "-device", "virtconsole,chardev=agent")
     serial = "ttyAMA0"
     files = "guest-arm64"
     kernels = {"patched": OUT["arm64"] / "arch/arm64/boot/Image"}
+
+
+# By the IOMMU that only they have
+ARCHITECTURES = {"smmu": Arm64}
+
+
+def qemu(arch, memory, kernel, options):
+    """QEMU's command line, as whatever boots a kernel here begins it."""
+    return [
+        # QEMU ends when we do, however we end.
+        "setpriv", "--pdeathsig", "KILL",
+        # One host thread for both of its CPUs, as that takes no longer:
+        # with two, one boot in a hundred hung.
+        *arch.program, "-accel", "tcg,thread=single", "-m", memory,
+        "-nodefaults", "-display", "none", "-no-user-config", "-no-reboot",
+        "-kernel", str(kernel),
+        "-append", f"console={arch.serial} panic=-1 {options}"]
+
+
+def kunit(topologies):
+    """Kernel options that run the series' KUnit suites."""
+    return ("kunit.enable=1 kunit.filter_glob=pci_group* "
+            f"pci_group_kunit.topologies={topologies}")
 
 
 # Another one in its place, and where the counts go if it has gcov: scripts/mutants and
@@ -162,7 +185,7 @@ class Guest:
         if kernel == "debug" and not X86.kernels[kernel].exists():
             raise machine.Skip(f"not built: make debug KERNEL={where.KERNEL}")
         self.iommu, self.kernel = iommu, kernel
-        arch = Arm64 if iommu == "smmu" else X86
+        self.arch = arch = ARCHITECTURES.get(iommu, X86)
         files, memory = ("userspace", "1024") if userspace else (arch.files, "512")
         self.console = "/dev/" + arch.serial
         self.logfile = logfile(
@@ -179,13 +202,9 @@ class Guest:
         if console:
             serial = f"stdio,id=log,signal=off,logfile={self.logfile}"
         command = [
-            # QEMU ends when we do, however we end.
-            "setpriv", "--pdeathsig", "KILL",
-            # One host thread for both of its CPUs, as that takes no longer:
-            # with two, one boot in a hundred hung.
-            *arch.command, "-accel", "tcg,thread=single",
-            "-m", memory, "-smp", "2", "-nodefaults", "-display", "none",
-            "-no-user-config", "-no-reboot",
+            *qemu(arch, memory, arch.kernels.get(kernel, kernel),
+                  f"{self._options(console)} {cmdline}"),
+            "-initrd", str(initramfs), "-smp", "2", *arch.talk,
             "-chardev", serial,
             "-chardev", f"socket,id=agent,fd={agent.fileno()}",
             "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
@@ -201,25 +220,6 @@ class Guest:
         command += besides
         for device in [*self.machine.devices, *more]:
             command += ["-device", device]
-        # On a busy host the guest's clocks come out wrong, now and then by far:
-        # no timer check, which would panic, and no RCU stalls, which would be
-        # seen where seconds have not passed. A guest that hangs is one that
-        # does not answer in time.
-        options = (f"console={arch.serial} panic=-1 no_timer_check "
-                   "rcupdate.rcu_cpu_stall_suppress=1 ")
-        if kernel == "debug":
-            # What is slow there: to note who allocated what, which KASAN notes
-            # as well, and to interpret ACPI's routing of INTx.
-            options += "slab_debug=FZP acpi=noirq "
-        if iommu == "mock":
-            options += f"{NO_PCI} "
-        if iommu == "amd" and where.KERNEL != "6.12":
-            options += f"{UNSAFE} "
-        options += "quiet" if console else f"earlyprintk={arch.serial}"
-        command += [
-            "-kernel", str(arch.kernels.get(kernel, kernel)),
-            "-initrd", str(initramfs),
-            "-append", f"{options} {cmdline}"]
         self.qemu = subprocess.Popen(
             command, pass_fds=[agent.fileno(), monitor.fileno()],
             stdin=None if console else subprocess.DEVNULL,
@@ -239,6 +239,23 @@ class Guest:
         except BaseException:
             self.kill()
             raise
+
+    def _options(self, console):
+        """What the kernel is told, whatever a test tells it."""
+        # On a busy host the guest's clocks come out wrong, now and then by far:
+        # no timer check, which would panic, and no RCU stalls, which would be
+        # seen where seconds have not passed. A guest that hangs is one that
+        # does not answer in time.
+        options = "no_timer_check rcupdate.rcu_cpu_stall_suppress=1 "
+        if self.kernel == "debug":
+            # What is slow there: to note who allocated what, which KASAN notes
+            # as well, and to interpret ACPI's routing of INTx.
+            options += "slab_debug=FZP acpi=noirq "
+        if self.iommu == "mock":
+            options += f"{NO_PCI} "
+        if self.iommu == "amd" and where.KERNEL != "6.12":
+            options += f"{UNSAFE} "
+        return options + ("quiet" if console else f"earlyprintk={self.arch.serial}")
 
     def _with_table(self, initramfs):
         """The initramfs with a changed copy of the IOMMU's firmware table."""
@@ -262,7 +279,7 @@ class Guest:
 
     def __exit__(self, kind, error, trace):
         try:
-            if GCDA and self.kernel == "patched" and self.iommu != "smmu":
+            if GCDA and self.kernel == "patched" and self.arch is X86:
                 self.keep_counts(pathlib.Path(GCDA, self.logfile.stem))
         finally:
             self.kill()

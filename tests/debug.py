@@ -107,9 +107,7 @@ def every_allocation_fails(iommu):
 
 def kunit_suites():
     """A part of the random topologies does: the kernel is slow."""
-    options = ("kunit.enable=1 kunit.filter_glob=pci_group* "
-               "pci_group_kunit.topologies=6")
-    with guest.Guest("root-ports", "none", options, kernel="debug",
+    with guest.Guest("root-ports", "none", guest.kunit(6), kernel="debug",
                      log="kunit-debug", acpi_hotplug=False) as running:
         results = running.sh("cat /sys/kernel/debug/kunit/*/results")
         assert "not ok " not in results, results[-6000:]
