@@ -2,7 +2,7 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
 .PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \
-	replay shell test check bench mutants coverage deb mail clean
+	replay shell test kunit check bench mutants coverage deb mail clean
 
 help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; check does both
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -54,6 +54,9 @@ test: setup      ## run the tests: T=pattern, ON=stock, ALSO=7.3 for that kernel
 	@needs=$$(scripts/test --needs) && $(MAKE) --no-print-directory $$needs
 	@rig/others
 	@scripts/test
+
+kunit: tree      ## run the series' KUnit suites on build/patched: see scripts/kunit
+	@scripts/kunit
 
 check: stock userspace ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
 	@scripts/check

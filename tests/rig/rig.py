@@ -53,6 +53,20 @@ def help_lists_verbs():
         f"{sorted(verbs)}, listed: {sorted(listed)}"
 
 
+def needs_are_few():
+    """What the tests of one file need has to be made, and no more."""
+    for pattern, wanted in (("rig", "tree"), ("arm64", "tree arm64 guest")):
+        said = must(TOP / "scripts/test", "--needs", env=dict(os.environ, T=pattern))
+        assert said.strip() == wanted, f"T={pattern}: {said}"
+
+
+def verbs_are_scripts():
+    makefile = (TOP / "Makefile").read_text()
+    for script in (TOP / "scripts").iterdir():
+        assert re.search(rf"^{script.name}:", makefile, re.MULTILINE), \
+            f"scripts/{script.name} is no verb"
+
+
 def licence_is_said():
     """By every file that has code: what is run or compiled."""
     for name in must("git", "ls-files", ".ci", "Makefile", "scripts", "rig", "tests",
@@ -384,6 +398,8 @@ def patches_are_as_exported(kernel):
 
 def cases():
     yield "a bare make lists every verb", help_lists_verbs
+    yield "every file of scripts/ is a verb", verbs_are_scripts
+    yield "make test T= makes what the tests of that name need", needs_are_few
     yield "every file that has code says its licence", licence_is_said
     yield ("a missing tool is named with its package and the command to get "
            "it", missing_tool_is_named)
