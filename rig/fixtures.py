@@ -54,7 +54,7 @@ class Boot:
             self.ids = ids(running)
             self.reasons = running.reasons()
             if not cmdline or iommu == "smmu":
-                self.drivers = drivers(running)
+                self.drivers = running.links("driver")
                 self.members = members(running)
                 self.lsiommu = {option: running.sh(f"lsiommu {option}")
                                 for option in ("", "--json", "--dot")}
@@ -91,24 +91,21 @@ def ids(running):
     follow in it.
     """
     listed = running.sh("cd /sys/bus/pci/devices; for d in *; do echo -n $d=; "
-                        "cat $d/iommu_group/id 2>/dev/null || echo; done")
+                        "if [ -e $d/iommu_group/id ]; then while read -r id; do "
+                        "echo $id; done < $d/iommu_group/id; else echo; fi; done")
     pairs = (line.split("=", 1) for line in listed.splitlines())
     return {machine.short(device): text or None for device, text in pairs}
 
 
-def drivers(running):
-    listed = running.sh("cd /sys/bus/pci/devices; for d in *; do "
-                        'echo "$d $(readlink $d/driver)"; done')
-    pairs = (line.split(" ") for line in listed.splitlines())
-    return {machine.short(device): link.rpartition("/")[2] or None
-            for device, link in pairs}
-
-
 def members(running):
-    listed = running.sh("cd /sys/kernel/iommu_groups; for g in *; do "
-                        "[ ! -e $g ] || echo $g $(ls $g/devices); done")
-    lines = (line.split() for line in listed.splitlines())
-    return {int(number): set(devices) for number, *devices in lines}
+    groups, listed = running.sh("cd /sys/kernel/iommu_groups; echo *; "
+                                "echo */devices/*").splitlines()
+    found = {int(group): set() for group in groups.split() if group != "*"}
+    for path in listed.split():
+        group, _, device = path.split("/")
+        if group != "*":
+            found[int(group)].add(device)
+    return found
 
 
 def boot(name, iommu, cmdline=PLAIN, kernel=None):

@@ -12,7 +12,7 @@ import threading
 import guest
 import machine
 from fixtures import PLAIN, TESTED, VENDORS, X86_IOMMUS, Skip, bind, boot, claims, \
-    drivers, news, own, vfio_name
+    news, own, vfio_name
 
 NEEDS = "stock arm64 userspace"
 PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
@@ -790,7 +790,7 @@ def handover_in_guest(driverctl):
                    "ip route add default via 10.0.0.2")
         if driverctl:
             running.sh("/lib/systemd/systemd-udevd --daemon; udevadm settle")
-        before = drivers(running)
+        before = running.links("driver")
         said = running.sh("lsiommu --handover eth0")
         away = section(said, "To give it away")
         assert any(("driverctl" in line) == driverctl for line in away), said
@@ -798,7 +798,7 @@ def handover_in_guest(driverctl):
         held, = json.loads(running.sh("lsiommu --json eth0"))["groups"]
         assert not held["ownable"], held
         running.sh("; ".join(away))
-        after = drivers(running)
+        after = running.links("driver")
         assert {device for device in before if before[device] != after[device]} \
             == {"07:03.0", "07:04.0"}, after
         group, = json.loads(running.sh("lsiommu --json 07:04.0"))["groups"]
@@ -806,7 +806,7 @@ def handover_in_guest(driverctl):
         assert claims(running, "group 240") == ["0"]
         assert running.run("ls " + " ".join(section(said, "Its nodes")[:1]))[0] == 0
         running.sh("; ".join(section(said, "To take it back")))
-        assert drivers(running) == before, drivers(running)
+        assert running.links("driver") == before, running.links("driver")
         assert "eth0" in running.sh("ls /sys/class/net")
 
 
