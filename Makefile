@@ -50,7 +50,8 @@ replay: stock guest ## what groups another machine would have: LSPCI=FILE, see s
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE= ON=stock
 	@scripts/shell
 
-test: setup      ## run the tests: T=pattern, ON=stock, ALSO=7.3 for that kernel's after them
+test: export SINCE := $(shell date +%s)
+test: setup      ## run the tests, and 7.3's after them: T=pattern, ON=stock, ALSO= for 6.12 alone
 	@needs=$$(scripts/test --needs) && $(MAKE) --no-print-directory $$needs
 	@rig/others
 	@scripts/test

@@ -359,6 +359,19 @@ def source_is_gone():
         assert said.endswith("# 1 skipped\n0 passed, 0 failed\n"), said
 
 
+def late_tests_are_skipped():
+    """Those of the other kernels: what began late is counted, with the reason."""
+    with Copy() as copy:
+        (copy.top / "machines").symlink_to(TOP / "machines")
+        kernel = where.KERNELS[1]
+        said = must(copy.top / "scripts/test", f"^{kernel}: arm64: ",
+                    env=dict(os.environ, ALSO=kernel, SINCE="0", MINUTES="5"))
+        results = [line for line in said.splitlines() if " - " in line]
+        why = "# SKIP 5 minutes have passed (MINUTES=)"
+        assert results and all(line.endswith(why) for line in results), said
+        assert said.endswith(f"# {len(results)} skipped\n0 passed, 0 failed\n"), said
+
+
 def source_by_hand():
     with Copy() as copy:
         source = copy.top / "source"
@@ -421,6 +434,8 @@ def cases():
     yield "export writes the bytes that tree took", export_is_identical
     yield ("where the source of a kernel is gone it says what there is, and that "
            "kernel's tests are skipped", source_is_gone)
+    yield ("where make test takes too long, what is left of the other kernels' tests "
+           "is skipped", late_tests_are_skipped)
     yield "a tree is made of a source that is given by hand", source_by_hand
     yield ("carry takes what changed in the other kernel's series to the "
            "patches of the same subjects", carry_follows)
