@@ -4,6 +4,7 @@
 On the machines that have a `groups smmu` block: QEMU's virt machine with SMMUv3,
 which the device tree describes.
 """
+import guest
 import machine
 from fixtures import VENDORS, boot, numbered_by_requester_id
 
@@ -35,6 +36,11 @@ def as_on_x86(name, cmdline, vendor):
         assert not differ, "; ".join(differ)
 
 
+def without_options(name, cmdline):
+    found, other = boot(name, "smmu"), boot(name, "smmu", cmdline)
+    assert (found.groups, found.reasons) == (other.groups, other.reasons)
+
+
 def cases():
     for name in machine.names():
         for kind, iommu, cmdline in machine.load(name).blocks:
@@ -44,6 +50,10 @@ def cases():
                    cmdline)
             yield (f"{name}: a group's number is the Requester ID of its "
                    "lowest member", by_requester_id, name, cmdline)
+            if not guest.BY_DRIVER:
+                yield (f"{name}: ACS is asked for before devices are grouped, so "
+                       "groups and numbers need no option", without_options, name,
+                       cmdline)
             for vendor in VENDORS:
                 yield (f"{name}: numbers and reasons equal those under "
                        f"{vendor}", as_on_x86, name, cmdline, vendor)
