@@ -24,35 +24,36 @@ NAMED = (
     ("sriov", "01:00.2", "", []),
 )
 
-# Command line, what the warning quotes, and the groups that come about.
+# Command line, what the warning quotes, and the groups that come about. What gives
+# none is booted together with others, as far as none could hide what another does.
 WRONG = (
-    ("iommu=group_mfx", "group_mfx", []),
-    ("iommu=pt,group_mf=1", "group_mf=1", []),
-    ("iommu.group_mf=maybe", "maybe", []),
-    ("iommu.group_mf=", "", []),
-    ("pci=group_mf=", "", []),
-    ("pci=group_mf=nonsense;0000:00:09.0", "nonsense", []),
-    ("pci=group_mf=nonsense;0000:00:04.0", "nonsense",
+    (("iommu=group_mfx", "group_mfx"), ("iommu.group_mf=maybe", "maybe"),
+     ("pci=group_mf=", ""), []),
+    (("iommu=pt,group_mf=1", "group_mf=1"), ("iommu.group_mf=", ""),
+     ("pci=group_mf=nonsense;0000:00:09.0", "nonsense"), []),
+    (("pci=group_mf=nonsense;0000:00:04.0", "nonsense"),
      ["00:04.0 00:04.1 00:04.2"]),
-    ("pci=group_mf=00:04.0;nonsense;00:05.0", "nonsense",
+    (("pci=group_mf=00:04.0;nonsense;00:05.0", "nonsense"),
      ["00:04.0 00:04.1 00:04.2", "00:05.0 00:05.3"]),
 )
 
 
-# Options with a value that is none of theirs, and what the warning quotes.
+# Options with a value that is none of theirs, and what the warning quotes; those of a
+# line are booted together.
 MISTAKEN = (
-    ("iommu.group_ids=random", "iommu.group_ids", "random"),
-    ("iommu.group_ids=requester,", "iommu.group_ids", "requester,"),
-    ("iommu.group_ids", "iommu.group_ids", ""),
-    ("iommu.reach", "iommu.reach", ""),
-    ("iommu.reach=perhaps", "iommu.reach", "perhaps"),
-    ("iommu.reach=", "iommu.reach", ""),
-    ("iommu.reach=warn,", "iommu.reach", "warn,"),
-    ("pci=assume_acs=", "assume_acs", ""),
-    ("pci=assume_acs=nonsense", "assume_acs", "nonsense"),
-    ("pci=assume_acs=02:00.8", "assume_acs", "02:00.8"),
-    ("pci=assume_acs=0000:00:09.0;nonsense", "assume_acs", "nonsense"),
+    (("iommu.group_ids=random", "random"), ("iommu.reach", ""),
+     ("pci=assume_acs=", "")),
+    (("iommu.group_ids=requester,", "requester,"), ("iommu.reach=perhaps", "perhaps"),
+     ("pci=assume_acs=nonsense", "nonsense")),
+    (("iommu.group_ids", ""), ("iommu.reach=", ""),
+     ("pci=assume_acs=02:00.8", "02:00.8")),
+    (("iommu.reach=warn,", "warn,"),
+     ("pci=assume_acs=0000:00:09.0;nonsense", "nonsense")),
 )
+
+
+def together(given):
+    return " ".join(cmdline for cmdline, _ in given)
 
 
 def merged(partition, wanted):
@@ -88,8 +89,9 @@ def warns(iommu, cmdline, quoted, wanted):
                 merged(boot("e1000e", iommu).partition(), wanted))
 
 
-def mistaken(iommu, cmdline, option, quoted):
+def mistaken(iommu, cmdline, wrong, quoted):
     """Warned of by us, or as an error by what parses the command line."""
+    option = wrong.removeprefix("pci=").partition("=")[0]
     found = boot("switch", iommu, cmdline)
     assert any(line.startswith(("<4>", "<3>")) and option in line
                and (f"'{quoted}'" in line or f"`{quoted}'" in line)
@@ -155,9 +157,10 @@ def cases():
             yield (f"{iommu}: sysfs says which options are in force with "
                    f"{'several' if given else 'none'}, the log which entries match "
                    "no device", in_force, iommu, given)
-        for cmdline, option, quoted in MISTAKEN:
-            yield (f"{iommu}: {cmdline} is warned about and does nothing",
-                   mistaken, iommu, cmdline, option, quoted)
+        for given in MISTAKEN:
+            for cmdline, quoted in given:
+                yield (f"{iommu}: {cmdline} is warned about and does nothing",
+                       mistaken, iommu, together(given), cmdline, quoted)
         yield (f"{iommu}: iommu.trust_switches=1 is no option", no_such_option,
                iommu)
         for value, named in (("02:00.0", "02:00.0"),
@@ -179,6 +182,8 @@ def cases():
         for cmdline in (PLAIN, "iommu.group_mf=0"):
             yield (f"{iommu}: the log is silent with '{cmdline}'",
                    says_so, iommu, cmdline, 0)
-        for cmdline, quoted, wanted in WRONG:
-            yield (f"{iommu}: {cmdline} is warned about and does no more than "
-                   "its good part", warns, iommu, cmdline, quoted, wanted)
+        for *given, wanted in WRONG:
+            for cmdline, quoted in given:
+                yield (f"{iommu}: {cmdline} is warned about and does no more than "
+                       "its good part", warns, iommu, together(given), quoted,
+                       wanted)
