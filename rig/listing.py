@@ -33,12 +33,15 @@ HEAD = re.compile(rf"\s*({ADDRESS}(?:/(?:[0-9a-f]{{2}}:)?[01][0-9a-f]\.[0-7])*)"
 BODY = re.compile(
     r"\s*(?:(?:Subsystem|Control|Flags|DeviceName|Device tree node|Status"
     r"|Physical Slot|NUMA node|Interrupt|IOMMU group|Bus|Capabilities"
-    r"|Region \d|Latency)[:, ]|Memory (?:at|behind)|I/O (?:ports|behind)"
+    r"|Region \d|Latency):|Memory (?:at|behind)|I/O (?:ports|behind)"
     r"|\[virtual\]|Expansion ROM|Kernel |!!!|[0-9a-f]{2,3}: [0-9a-f]{2}\b)")
-HEX = re.compile(r"\s*([0-9a-f]{2,3}): ?((?:[0-9a-f]{2} ?){1,16})$")
-MORE_HEX = re.compile(r"\s*((?:[0-9a-f]{2} ?){1,15})$")
-# What people have below a listing, or above it, in the same text
-OTHER = re.compile(r"\[ *\d+\.\d+\]|Bus \d{3} Device \d{3}:|\S*[$#] \w+")
+BYTES = r"[0-9a-f]{2}(?: [0-9a-f]{2})"
+HEX = re.compile(rf"\s*([0-9a-f]{{2,3}}): ({BYTES}{{0,15}}) ?$")
+MORE_HEX = re.compile(rf"\s*({BYTES}{{0,14}}) ?$")
+# What people have below a listing, or above it, in the same text: a log, lsusb, or
+# a prompt with the next command, which "WAKE# ARIFwd+" is not
+OTHER = re.compile(r"\[ *\d+\.\d+\]|Bus \d{3} Device \d{3}:"
+                   r"|(?:\[?[\w-]+@.*|\S*[~/\d])?[$#] [a-z]")
 
 CAPS = (("RootComplexIntegratedEndpoint", "rc-endpoint"),
         ("RootComplexEventCollector", "rc-ec"),
@@ -229,12 +232,12 @@ class Function:
         self.notes = []
         self.gone = ("(revff)" in squeeze(self.head)
                      or "!!!Unknownheadertype7f" in self.body
-                     or config[:4] == b"\xff" * 4 and len(config) < 4)
+                     # The IDs alone are ff in a VF
+                     or config and not config.strip(b"\xff"))
         if self.gone:
             self.config = b""
         self.has_text = bool(re.search(
             "Control:I/O|Flags:|Capabilities:|Status:Cap", self.body))
-        self.verbose = "Control:I/O" in self.body
         self._names()
         self._registers()
 
@@ -441,8 +444,10 @@ class Function:
         """Of the same Function in a second listing: what this one lacks."""
         return Function(self.address,
                         max(self.head, other.head, key=lambda head:
-                            ("[" in head, len(head))),
-                        self.body if self.has_text else other.body,
+                            ("(rev ff)" not in head, "[" in head, len(head))),
+                        max(self.body, other.body, key=lambda body: (
+                            "<accessdenied>" not in body,
+                            "Control:I/O" in body, len(body))),
                         max(self.config, other.config, key=len))
 
 
@@ -629,7 +634,7 @@ class Listing:
         if denied:
             raise ListingError(
                 "the capabilities are not in the listing, lspci was not run "
-                f"as root (at {show(denied[0])}); do: {DO}")
+                f"as root, or with -x (at {show(denied[0])}); do: {DO}")
         if not any(function.has_text or function.config
                    for function in functions):
             raise ListingError("these are names only, what decides about "

@@ -121,6 +121,18 @@ def quoted(text):
     return "".join(f"> {line}\n" for line in text.split("\n"))
 
 
+def denied(text):
+    """What lspci -vvv says to a user."""
+    return re.sub(r"(\tCapabilities: .*\n(\t\t.*\n)*)+",
+                  "\tCapabilities: <access denied>\n", text)
+
+
+def brief(text):
+    """What lspci -v has of what -vvv has."""
+    return re.sub(r"\t\tACSC.*\n", "", text).replace(
+        CONTROL, "\tFlags: bus master, fast devsel\n")
+
+
 FORMS = {
     "names": make(),
     "-n": make("n"),
@@ -154,6 +166,22 @@ FORMS = {
     "lspci -nn ahead of lspci -vvv": make("nn", bodies=[""] * 8) + make(),
     "lspci -nn behind lspci -vvv": make() + make("nn", bodies=[""] * 8),
     "the same twice": make() + make(),
+    "lspci -v ahead of it": brief(make()) + make(),
+    "what a user may see ahead of it": denied(make()) + make(),
+    "a prompt with a path behind it": make() + "bash-5.2# lsusb\n"
+        "Bus 1: no\n\tIOMMU group: 77\n",
+    # Each of these was taken for something else
+    "a line that begins with Subsystem": make("nn").replace(
+        "[Natoma] ", "Thermal\nSubsystem "),
+    "a line that begins with Bus": make("nn").replace(
+        "Device 46a6", "Bridge to\nBus [C:B]"),
+    "a line that begins with Control": make("nn").replace(
+        "Device 46a6", "Power\nControl Unit"),
+    "a line that begins with WAKE#": make().replace(
+        "Port (Slot-), MSI 00", "Port (Slot-), MSI 00\n\t\tDevCap2: OBFF Via "
+        "W\nAKE# ARIFwd-"),
+    "a line of zeros with a colon":
+        make().replace("f7d00000 (", "f7d00000 0\n000:0000\n("),
 }
 
 
@@ -194,9 +222,7 @@ def pch_isolates():
 
 
 def verbose_once():
-    text = re.sub(r"\t\tACSC.*\n", "", make("nn")).replace(
-        CONTROL, "\tFlags: bus master, fast devsel\n")
-    lines, notes = lines_of(text)
+    lines, notes = lines_of(brief(make("nn")))
     assert lines["02:04.0"].endswith(" acs"), lines["02:04.0"]
     assert "lspci -v says where" in notes, notes
 
@@ -280,6 +306,37 @@ def silent_functions():
     lines, notes = lines_of(text)
     assert lines["03:00.0"].startswith("03:00.0 endpoint 8086:10c9"), lines
     assert "do not answer" in notes, notes
+    text = "".join(f"{where}: Intel Corporation Device {device}\n"
+                   + config(*space) for where, device, space in (
+                       ("00:1c.0 PCI bridge", "a110", (HEADER, *PORT)),
+                       ("01:00.0 VGA controller", "1234",
+                        ((0, b"\xff" * 256),))))
+    lines, notes = lines_of(text)
+    assert lines["01:00.0"].startswith("01:00.0 endpoint 8086:1234"), lines
+    assert "do not answer" in notes, notes
+    # It is there in another listing
+    words = make("nn")
+    lines, notes = lines_of(text + words[words.index("00:1c.0"):
+                                         words.index("02:04.0")])
+    assert lines["01:00.0"].startswith("01:00.0 upstream"), lines
+    assert not notes, notes
+
+
+def virtual_functions():
+    """The IDs in their configuration space are ff, and they are there."""
+    card = (0x40, b"\x10\0\2\0"), (0x34, b"\x40")
+    text = "".join(
+        f"03:{where} Ethernet controller: Intel Corporation {name}\n"
+        + config((0, bytes.fromhex(space)), *card, (0x100, sriov), size=4096)
+        for where, name, space, sriov in (
+            ("00.0", "82576 Gigabit Network Connection",
+             "8680c910 0700 1000 01000002", b"\x10\0\1\0" + b"\0" * 12
+             + b"\2\0\0\0\x80\0\2\0"),
+            ("10.0", "82576 Virtual Function", "ffffffff 0400 1000 01000002", b""),
+            ("10.2", "82576 Virtual Function", "ffffffff 0400 1000 01000002", b"")))
+    found = listing.Listing(text)
+    assert " vfs=2@80+2" in found.topology(), found.topology()
+    assert len(found.virtual) == 2 and not found.notes, found.notes
 
 
 def function_0_missing():
@@ -321,15 +378,12 @@ def two_machines():
 REFUSALS = {
     "no listing": ("Hello,\n\nmy machine has no groups.\n", "no listing"),
     "names only": (make("nn", bodies=[""] * 8), "names only"),
-    "what a user may see": (
-        re.sub(r"(\tCapabilities: .*\n(\t\t.*\n)*)+",
-               "\tCapabilities: <access denied>\n", make()), "as root"),
-    "what a user may see, from a web page": (
-        re.sub(r"(\tCapabilities: .*\n(\t\t.*\n)*)+",
-               "\tCapabilities: &lt;access denied&gt;\n", make()), "as root"),
+    "what a user may see": (denied(make()), "as root"),
+    "what a user may see, from a web page": (html.escape(denied(make())),
+                                             "as root"),
     "64 bytes of configuration space": (
         "00:1c.0 PCI bridge: Intel Corporation Device a110\n"
-        + config(HEADER, (0x34, b"\x40"), size=64), "as root"),
+        + config(HEADER, (0x34, b"\x40"), size=64), "or with -x"),
 }
 
 
@@ -455,12 +509,16 @@ def real_hexadecimal():
 
 
 def real_wrapped():
-    for folder in folders():
+    """Each at other widths, so that lines break at many places."""
+    for number, folder in enumerate(folders()):
         text = raw(folder)
         if not text.startswith(">"):
-            for change in (quoted, lambda text: cut(text, 61)):
-                assert listing.Listing(change(text)).topology() == \
-                    listing.Listing(text).topology(), folder.name
+            plain = listing.Listing(text)
+            for change in (quoted(text), cut(text, 40 + number),
+                           broken(text, 120 - number)):
+                found = listing.Listing(change)
+                assert found.topology() == plain.topology(), folder.name
+                assert found.groups == plain.groups, folder.name
 
 
 def without_ids(text):
@@ -503,6 +561,8 @@ def cases():
     yield "a name that several IDs have is said to be", names_of_several
     yield "ports without anything below them are kept", empty_ports
     yield "functions that do not answer are kept", silent_functions
+    yield "VFs are known by their PF, whatever their IDs read as", \
+        virtual_functions
     yield "a missing Function 0 is stood for", function_0_missing
     yield "a piece of a machine, or several root buses, will do", pieces
     yield "what is behind a VMD device does its DMA", volumes
