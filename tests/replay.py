@@ -318,15 +318,16 @@ REPORT = "".join(f"/sys/kernel/iommu_groups/{number}/devices/0000:{device}\n"
                  for number, device in REPORTED)
 
 
-def call(folder, **options):
-    """Status and output of scripts/replay, and what it says of errors."""
+def call(folder, *command, **options):
+    """Status and output of scripts/replay, or so, and what it says of errors."""
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("LSPCI", "GROUPS", "CMDLINE", "ACS", "ORDER",
                                    "TEXT", "JSON")}
     # One at a time, for each has the same logs
     with _verb:
-        done = subprocess.run(VERB, cwd=folder, capture_output=True, text=True,
-                              env={**environment, **options}, check=False)
+        done = subprocess.run(command or VERB, cwd=folder, capture_output=True,
+                              text=True, env={**environment, **options},
+                              check=False)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -422,6 +423,22 @@ def cmdline_changes_groups():
         machines["two functions"]["changes"]
 
 
+def excerpt_of_readme():
+    """What README quotes of the board with AMD's X570."""
+    readme = " ".join((where.TOP / "README.md").read_text().split())
+    quoted = re.search(r"x570\.txt: .*? which do not redirect\.", readme)[0]
+
+    def run(folder):
+        path, = listing.REAL.glob("*-x570-*")
+        (folder / "x570.txt").write_text(path.read_text())
+        return call(folder, LSPCI="x570.txt")
+    status, said, errors = in_folder(run)
+    assert not status, errors
+    words = " ".join(said.replace(
+        "No group has other members on ours than on stock.\n", "").split())
+    assert words.startswith(quoted), f"{words[:len(quoted)]}\nREADME: {quoted}"
+
+
 def long_reach_in_words():
     def run(folder):
         (folder / "mine.txt").write_text(TEXTS["a long reach"])
@@ -429,6 +446,7 @@ def long_reach_in_words():
     status, said, errors = in_folder(run)
     assert not status, errors
     words = " ".join(said[:said.index("/dev/vfio")].split())
+    assert "the machine's own numbers are not known" in words, words
     assert words.count(" reach each other and ") == 1, words
     assert "The kernel shows but the first page of what these groups reach: " \
         "520 528 " in words, words
@@ -508,6 +526,14 @@ def listed_acs():
     assert line.split()[4:6] == ["4", "1"], line
 
 
+def who_reads_no_more():
+    def run(folder):
+        return call(folder, "sh", "-c", f"{VERB} mine.txt | true")
+    status, said, errors = in_folder(run)
+    assert not status and not said and errors.startswith("replay: booting"), errors
+    assert "pipe" not in errors.lower(), errors
+
+
 WRONG = {
     "no file": ({}, "which machine? make replay LSPCI=FILE"),
     "a file that is not there": ({"LSPCI": "nobody"}, "cannot read nobody"),
@@ -572,6 +598,7 @@ def cases():
     yield "the verb says that nothing changes", says, \
         "No group has other members on ours than on stock", \
         "No group reaches a device of another past the IOMMU"
+    yield "the verb says of the X570 what README quotes", excerpt_of_readme
     yield "the verb gives new numbers for those reported", says, \
         "/dev/vfio/14 /dev/vfio/512 02:00.0", "/dev/vfio/13 /dev/vfio/256"
     yield "the verb says that the replay is as reported", says, \
@@ -596,5 +623,6 @@ def cases():
     yield "CMDLINE=iommu=group_mf changes the groups", cmdline_changes_groups
     yield "of several machines the refused ones are named", refused_with_reason
     yield "ACS=listed takes ACS as it is listed", listed_acs
+    yield "the verb does not complain of who reads no more", who_reads_no_more
     for what, (options, why) in WRONG.items():
         yield f"{what}: it says so", wrong, options, why
