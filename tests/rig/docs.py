@@ -166,6 +166,15 @@ def figures_are_from_results():
             f"README says {figure}, docs/results.md does not"
 
 
+def real_machines_are_counted():
+    found = re.search(r"(\d+) machines that people posted, ([\d,]+) functions",
+                      (TOP / "README.md").read_text())
+    texts = [path.read_text() for path in (TOP / "machines/real").iterdir()]
+    functions = sum(int(re.search(r"^# (\d+) functions", text, re.M)[1])
+                    for text in texts)
+    assert found.groups() == (str(len(texts)), f"{functions:,}"), found[0]
+
+
 def sections_are_replaced():
     page = "# what\n\nabout\n\n## a\n\nold\n\n## b\n\nkept\n"
     assert results.replaced(page, "a", "## a\n\nnew\n") == page.replace("old", "new")
@@ -249,6 +258,7 @@ def cases():
     yield f"README has at most {LINES} lines of {WIDTH} columns", fits
     yield "what README and docs name is there", links_lead_somewhere
     yield "README's figures are those of docs/results.md", figures_are_from_results
+    yield "README counts the real machines as they are", real_machines_are_counted
     yield "a run replaces its own section of docs/results.md", sections_are_replaced
     yield ("a run is not written down where something is not committed",
            runs_of_what_is_committed)
