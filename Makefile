@@ -44,7 +44,9 @@ userspace: guest ## get Debian's own programs for a guest
 run: guest       ## boot the demo machine, print its IOMMU groups
 	@scripts/run
 
-replay: stock guest ## what groups another machine would have: LSPCI=FILE, see scripts/replay
+replay: setup    ## what groups another machine would have: LSPCI=FILE, see scripts/replay
+	@scripts/replay --check
+	@$(MAKE) --no-print-directory stock guest
 	@scripts/replay
 
 shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLINE= MACHINE= ON=stock

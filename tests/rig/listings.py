@@ -6,9 +6,12 @@ the tests that need it are skipped.
 """
 import html
 import re
+import subprocess
+import tempfile
 import textwrap
 
 import listing
+import where
 from fixtures import Skip
 
 NEEDS = ""
@@ -403,6 +406,22 @@ def power():
     assert listing.Listing(make()).refusal() is None
 
 
+def refused_first():
+    """A fresh clone builds two kernels for it, which takes its time."""
+    said = subprocess.run(["make", "-n", "replay"], cwd=where.TOP, text=True,
+                          capture_output=True, check=True).stdout.splitlines()
+    assert said.index("scripts/replay --check") < said.index("scripts/tree"), said
+    for text, why in ((make(), None), *REFUSALS.values()):
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(text)
+            file.flush()
+            done = subprocess.run(
+                [where.TOP / "scripts/replay", "--check", file.name],
+                capture_output=True, text=True, check=False)
+        assert not done.stdout and bool(done.returncode) == bool(why), done
+        assert (why or "") in done.stderr and bool(done.stderr) == bool(why), done
+
+
 GROUP_TEXTS = {
     "find": "/sys/kernel/iommu_groups/{1}/devices/0000:{0}\n",
     "find -ls": "  71  0 lrwxrwxrwx  1 root  root  0 Nov  1 10:00 "
@@ -569,6 +588,7 @@ def cases():
     yield "of two machines the fuller one is taken", two_machines
     for what, (text, why) in REFUSALS.items():
         yield f"{what} is refused, with the command to use", refused, text, why
+    yield "make replay refuses before it builds anything", refused_first
     yield "POWER's machines are known", power
     for form, text in GROUP_TEXTS.items():
         yield f"groups are read from {form}", groups_are_read, text
