@@ -14,6 +14,7 @@ capabilities or configuration space in it, wrapped and quoted by mail programs.
 White space is dropped before anything is looked for in what lspci says of a
 Function: so it does not matter where a mail program broke the lines.
 """
+import binascii
 import collections
 import html
 import pathlib
@@ -455,6 +456,9 @@ class Function:
 
 def clean(text):
     """Lines without what mail programs do to them, terminals and web pages."""
+    if "ary=3D" in text:
+        # A mail as it was sent: lspci has no capitals in "secondary=3d"
+        text = binascii.a2b_qp(text).decode("utf-8", "replace")
     text = re.sub(r"[\r\f\ufeff]|\x1b\[[0-9;]*[mK]|</?(?:pre|code)>", "",
                   html.unescape(text)).replace("\u00a0", " ")
     lines = text.expandtabs().split("\n")

@@ -4,6 +4,7 @@
 No kernel is needed. The real ones are in ../shared/real; where that is missing
 the tests that need it are skipped.
 """
+import binascii
 import html
 import re
 import subprocess
@@ -155,6 +156,8 @@ FORMS = {
     "> ahead of each line": quoted(make()),
     "> > ahead of each line, wrapped at 60":
         quoted(quoted(broken(make(), 60))),
+    "what is in a mail that is quoted-printable":
+        binascii.b2a_qp(make().encode()).decode(),
     "DOS line ends": make().replace("\n", "\r\n"),
     "no-break spaces": make().expandtabs().replace("  ", "\u00a0 "),
     "empty lines between the lines": make().replace("\n", "\n\n"),
