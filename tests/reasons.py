@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Why devices share a group: iommu_group_reason."""
 import machine
-from fixtures import GROUP_MF, PLAIN, VENDORS, X86_IOMMUS, boot
+from fixtures import GROUP_MF, PLAIN, VENDORS, X86_IOMMUS, boot, requester_id
 
-NEEDS = "guest"
+NEEDS = "guest arm64"
 RULES = ("alias", "path", "function", "group_mf")
 
 
@@ -27,6 +27,20 @@ def lead_to_members(name, iommu, cmdline):
             rule, _, named = reason.partition(" ")
             assert rule in RULES and named in group - {device}, \
                 f"{device}: '{reason}' is no rule and another of {group}"
+
+
+def lead_to_base(name, iommu, cmdline):
+    """From any device, each by the reason of the one before."""
+    found = boot(name, iommu, cmdline)
+    for start, number in found.groups.items():
+        way = [start] if number is not None else []
+        while way and found.reasons[way[-1]] != "base":
+            way.append(found.reasons[way[-1]].partition(" ")[2])
+            said = f"{' '.join(way)}: {found.reasons}"
+            assert way[-1] not in way[:-1], f"in a circle: {said}"
+            assert found.groups.get(way[-1]) == number, f"out of the group: {said}"
+        assert not way or requester_id(way[-1]) == number, \
+            f"{' '.join(way)} is not what {number} is from"
 
 
 def as_described(name, iommu):
@@ -72,12 +86,20 @@ def cases():
                    lead_to_members, name, iommu, PLAIN)
             yield (f"{name}, {iommu}: the log gives the number and a reason "
                    "once for each device", in_the_log, name, iommu)
+            yield (f"{name}, {iommu}: reasons lead from any device to the one that "
+                   "the group has its number from", lead_to_base, name, iommu, PLAIN)
             if machine.load(name).reasons(iommu):
                 yield (f"{name}, {iommu}: reasons are as described",
                        as_described, name, iommu)
         for iommu in VENDORS:
             yield (f"{name}, {iommu}: reasons name a member with "
                    f"{GROUP_MF}", lead_to_members, name, iommu, GROUP_MF)
+            yield (f"{name}, {iommu}: reasons lead to the base with {GROUP_MF}",
+                   lead_to_base, name, iommu, GROUP_MF)
+        for kind, iommu, cmdline in machine.load(name).blocks:
+            if (kind, iommu) == ("groups", "smmu"):
+                yield (f"{name}, {iommu}: reasons lead to the base with '{cmdline}'",
+                       lead_to_base, name, iommu, cmdline)
     for iommu in VENDORS:
         yield (f"{iommu}: what only the option ties says group_mf",
                group_mf_is_named, iommu)
