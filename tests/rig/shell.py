@@ -51,5 +51,7 @@ def cases():
            ["0000:00:04.1", "8086:10d3", "iommu=group_mf"])
     yield ("a guest without an IOMMU", talk, "none", "demo", "",
            "ls /sys/kernel/iommu_groups | wc -l; exit 0\n", ["\n0\r"])
+    yield ("a machine with Virtual Functions, without an IOMMU", talk, "none", "sriov",
+           "", "lsiommu 01:00.4; exit\n", ["can be owned, without an IOMMU"])
     yield ("a guest of arm64", talk, "smmu", "switch", "",
            "lspci; exit\n", ["0000:02:01.0", "driver pcieport group "])
