@@ -728,6 +728,10 @@ def handed_over():
         tree.device("0000:00:1c.1")
         tree.fails("0000:00:1c.1 has no group: ", "--handover", "00:1c.1")
         tree.fails("which device?", "--handover")
+        # VFIO has it without an IOMMU
+        tree.device("0000:04:00.0", 1024, driver="vfio-pci")
+        tree.group(1024, name="vfio-noiommu")
+        alone = tree.said("--handover", "04:00.0", *where)
     card, disk = (override(f"0000:03:00.{function}", driver)
                   for function, driver in ((0, "e1000e"), (1, "ahci")))
     uart = "AMDI0020:00"
@@ -753,6 +757,8 @@ def handed_over():
         for function in (0, 1)], by_driverctl
     # What is asked for is there, and the rest of its group is still in the way.
     assert "0000:03:00.3 vfio-pci" not in section(free, "To give it away"), free
+    assert section(alone, "Its node, for root and not for QEMU or libvirt") == \
+        ["/dev/vfio/noiommu-1024"] and "host=" not in alone, alone
 
 
 def not_handed_over():
@@ -808,6 +814,17 @@ def handover_in_guest(driverctl):
         running.sh("; ".join(section(said, "To take it back")))
         assert running.links("driver") == before, running.links("driver")
         assert "eth0" in running.sh("ls /sys/class/net")
+
+
+def without_iommu():
+    """On a machine without one VFIO gives groups to what it is forced to take."""
+    with guest.Guest("sriov", "none", kernel=TESTED, log="noiommu") as running:
+        for device, number in ("01:00.0", 256), ("01:00.2", 258):
+            assert running.sh(f"lsiommu {device}").startswith(
+                f"Group {number} (vfio-noiommu): can be owned, without an IOMMU\n")
+            node, = section(running.sh(f"lsiommu --handover {device}"), "Its node")
+            running.sh(f"[ -c {node} ] && lsiommu --json {node} | grep 0000:{device}")
+        assert "No group: firmware describes no IOMMU" in running.sh("lsiommu 00:03.0")
 
 
 def names_in_guest():
@@ -1494,6 +1511,8 @@ def cases():
            "device when a card has moved the buses", links_by_path)
     yield ("lsiommu --since says what moved from stock's groups, and with a card "
            "that moves the buses", since_stock)
+    yield ("lsiommu says that VFIO has a device without an IOMMU, and which node it is",
+           without_iommu)
     yield "lsiommu takes the names that devices have in a guest", names_in_guest
     for name, iommu, cmdline, device, why in WHY:
         yield (f"{name}, {iommu}, {cmdline}: lsiommu says of {device}: {why}",
