@@ -140,6 +140,24 @@ def other_owner(iommu):
         granted(running, SECOND)
 
 
+def host_driver_refused(iommu):
+    """While the group that its device is in has an owner; the log says so, and whose."""
+    with booted("multifunction", iommu, more=GROUP) as running:
+        bind(running, FIRST)
+        unbind(running, USED)
+        group = running.groups()[FIRST]
+        own(running, f"group {group}")
+        news(running)
+        status, said = running.run(
+            f"echo 0000:{USED} > /sys/bus/pci/drivers/virtio-pci/bind")
+        assert status and "Device or resource busy" in said, said
+        lines = [line for line in printed(running) if "refused" in line]
+        assert lines == [
+            f"virtio-pci 0000:{USED}: refused: its group {group} has an owner"], lines
+        first = running.sh(f"lsiommu {USED}").splitlines()[0]
+        assert first == f"Group {group}: cannot be owned: {OWNED}", first
+
+
 def past_switch(iommu):
     """Ports without ACS, the host's device and another owner's, either way."""
     with booted("switch", iommu, "iommu.reach=refuse", more=SWITCH) as running:
@@ -219,6 +237,8 @@ def cases():
         for what, function in (
                 ("a group with a device on a host driver", host_driver),
                 ("a group that has an owner", other_owner),
+                ("a driver of the host whose device somebody owns",
+                 host_driver_refused),
                 ("what reaches others past ports without ACS", past_switch),
                 ("what others reach, and what is below a port with ACS is not "
                  "refused", past_switch_with_acs),
