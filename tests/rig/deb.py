@@ -211,6 +211,27 @@ def keys_are_made():
     assert (tree / "certs/signing_key.x509").stat().st_size
 
 
+def warns():
+    """Of what the running kernel has and this one will not; else it is silent."""
+    secure_boot = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    for release, taint, on, count in (("7.0.2-1-pve", "POE", 1, 3),
+                                      ("6.12.1-amd64", "", 0, 0)):
+        with tempfile.TemporaryDirectory() as place:
+            for file, content in (("module/zfs/taint", f"{taint}\n".encode()),
+                                  ("module/e1000e/taint", b"\n"),
+                                  (secure_boot, bytes([6, 0, 0, 0, on]))):
+                path = pathlib.Path(place, file)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            # Before anything else, so that this does not matter.
+            _, said = deb(CONFIG="/nonexistent", DEB="debwrong", SYSFS=place,
+                          RELEASE=release)
+        notes = [line for line in said.splitlines() if line.startswith("note: ")]
+        assert len(notes) == count, notes
+        for word, note in zip(("packages: zfs;", "Secure Boot is on", "Proxmox"), notes):
+            assert word in note, notes
+
+
 def wrong_is_refused(environment, reason):
     status, said = deb(**{"DEB": "debwrong", **environment})
     assert status and reason in said.splitlines()[-1], f"{status}: {said}"
@@ -244,6 +265,8 @@ def cases():
         yield (f"{kernel}: the package lsiommu needs nothing else of ours",
                tool_alone, kernel)
     yield "the package lsiommu is installed and removed", tool_installs
+    yield ("it warns of modules from outside Linux, of Secure Boot and of Proxmox",
+           warns)
     yield ("keys that only the distribution has are done without",
            keys_are_made)
     for environment, reason in (
