@@ -16,8 +16,9 @@ import subprocess
 import threading
 
 import counters
-from guest import OUT, TOP, TROUBLE
+from guest import BUILD, OUT, TOP, TROUBLE
 from fixtures import TESTED, Skip
+from where import KERNEL, KERNELS
 
 NEEDS = "stock kernel"
 # As many as the suites take unasked, or fewer.
@@ -33,6 +34,8 @@ BOTH = {"every_device_has_a_group_and_none_is_left":
 LOGGED = re.compile(r"(groups|reasons|another) of seed (\d+) ([0-9a-f]{8}) "
                     r"from (\d+):((?: \w+)+)")
 
+
+KUNIT = "tools/testing/kunit/kunit.py"
 
 _locks = {"patched": threading.Lock(), "stock": threading.Lock()}
 
@@ -165,7 +168,22 @@ def compared():
     assert count["rule 1"] and order, "nothing was found that differs"
 
 
+def as_developers_run_it():
+    """With no more than the tree, from the configuration to the verdict."""
+    done = subprocess.run(
+        [TOP / "rig/build.py", "nice", KUNIT, "run", "--arch=x86_64",
+         "--kunitconfig=drivers/iommu/tests", f"--build_dir={BUILD / 'kunit-run'}",
+         "--make_options", "CC=ccache gcc"], cwd=BUILD / "linux", text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = re.search(r"^.*qemu-system-x86_64 .*$", done.stdout, re.MULTILINE)
+    assert command and "kvm" not in command[0], done.stdout[-6000:]
+    assert done.returncode == 0 and "pci_group" in done.stdout, done.stdout[-6000:]
+
+
 def cases():
+    if os.environ.get("LONG") and KERNEL == KERNELS[0]:     # minutes
+        yield ("kunit.py run builds a kernel of its own, and every test passes there, "
+               "without KVM", as_developers_run_it)
     yield ("every test passes, groups are those of the rules in any order, "
            "claims and binds are granted as reach has it", passes, "patched",
            {**PATCHED, **BOTH})
