@@ -907,6 +907,16 @@ def root_in_guest():
                 "chroot /tmp /lsiommu --handover --force vda")
 
 
+def console_in_guest():
+    """The card that firmware wrote to, is not given away by accident."""
+    with guest.Guest("demo", "intel", kernel=TESTED, log="handover-console",
+                     more=["VGA,bus=pcie.0,addr=8.0"]) as running:
+        assert "holds the console\n" in running.sh("lsiommu 00:08.0")
+        status, said = running.run("lsiommu --handover 00:08.0")
+        assert status == 1 and "is the only card of the console" in said, said
+        running.sh("lsiommu --handover --force 00:08.0")
+
+
 def by_path():
     """Whatever the numbers of the buses, and for udev with other characters."""
     with Tree() as tree:
@@ -947,6 +957,10 @@ def links_by_path():
                      "e1000e,bus=new,addr=0.0"):
         with guest.Debian("demo", "intel", kernel=TESTED, log="by-path",
                           more=more) as running:
+            # As docs/stored-numbers.md has it
+            running.sh("echo 'SUBSYSTEM==\"vfio\", ENV{VFIO_LINKS}==\"*00:05.0-00.0-"
+                       "01.0-00.0-group*\", MODE=\"0640\"' > "
+                       "/lib/udev/rules.d/61-mine.rules")
             running.sh("/lib/systemd/systemd-udevd --daemon; udevadm settle")
             path = "00:05.0/00.0/01.0/00.0"
             device = running.sh(f"lsiommu --path {path}").split()[1]
@@ -965,6 +979,8 @@ def links_by_path():
                 == f"{path}  {device}\n"
             assert f"{path}  {device}\n" in running.sh(
                 f"lsiommu --path /dev/vfio/by-path/{name}-group")
+            mode = running.sh(f"stat -c %a /dev/vfio/{group['group']}")
+            assert mode == "640\n", mode
             found[device] = group["group"]
     # It has moved, or nothing was tried.
     assert len(found) == len(set(found.values())) == 2, found
@@ -1523,6 +1539,8 @@ def cases():
         yield (f"{name}, {iommu}, {cmdline}: lsiommu says of {device}: {why}",
                why_in_guest, name, iommu, cmdline, device, why)
     yield "lsiommu --handover knows a guest's root disk", root_in_guest
+    yield "lsiommu --handover knows the card that a guest's console is on", \
+        console_in_guest
     yield "lsiommu names devices as pci.ids does", names_of_devices
     for number, case in enumerate(STATUS):
         policy, states, _, _, line, _ = case
