@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The number of a device's group, by cat and by call."""
+import json
 import pathlib
 import subprocess
 
@@ -90,6 +91,29 @@ def same_with_one_more_card(iommu):
         assert bool(moved) != same, f"{kernel}: moved: {moved}"
 
 
+def moved_with_buses(iommu):
+    """A card behind a port of its own moves what is behind the ports after it.
+
+    An old number is then another device's.
+    """
+    card = ["pcie-root-port,id=new,bus=pcie.0,addr=2.0,chassis=9,slot=9",
+            "edu,bus=new,addr=0.0"]
+    with guest.Guest("demo", iommu, kernel=TESTED, more=card, log="card") as running:
+        after = running.groups()
+        paths = dict(line.split()[::-1] for line
+                     in running.sh("lsiommu --path").splitlines())
+    before = {device["path"]: (device["device"][5:], group["group"])
+              for group in json.loads(boot("demo", iommu).lsiommu["--json"])["groups"]
+              for device in group["devices"]}
+    numbered_by_requester_id(after)
+    for path, (device, number) in before.items():
+        now, = [machine.short(one) for one, other in paths.items() if other == path]
+        assert (after[now] == number) == (now == device or number == 0xf0), \
+            f"{path}: {device} in {number}, {now} in {after[now]}"
+    assert before["00:03.1/00.0"][1] == 0x200
+    assert paths["0000:02:00.0"] == "00:03.0/00.0" and after["02:00.0"] == 0x200
+
+
 def same_by_both():
     for name in machine.names():
         by_intel = boot(name, "intel").groups
@@ -177,6 +201,8 @@ def cases():
                sequential_as_stock, "demo", iommu)
         yield (f"{iommu}: numbers stay when a card is added in a lower slot, "
                "stock's do not", same_with_one_more_card, iommu)
+        yield (f"{iommu}: numbers move with the addresses when a card behind a port "
+               "moves the buses, and the others stay", moved_with_buses, iommu)
         yield (f"{iommu}: a number that is held is not given again, the log "
                "says so, and it is free later", held_number, iommu)
         yield (f"{iommu}: a device that comes back has its number while its "
