@@ -66,6 +66,28 @@ def no_iommu_by_requester_id():
             running.sh(f"ls /dev/vfio/noiommu-{number}")
 
 
+def mediated_devices(iommu):
+    """They count up in the order in which they are made, as they have no address."""
+    where = "/sys/bus/mdev/devices"
+    with guest.Guest("demo", iommu, kernel=TESTED, log="mdev") as running:
+        before = running.groups()
+        for number in 0x7fff0000, 0x7fff0001:
+            uuid = running.read("/proc/sys/kernel/random/uuid").strip()
+            running.sh(f"echo {uuid} > /sys/devices/virtual/mtty/mtty/"
+                       "mdev_supported_types/mtty-1/create")
+            assert running.read(f"{where}/{uuid}/iommu_group/id") == f"{number}\n"
+            running.sh(f"[ -c /dev/vfio/{number} ]")
+            said = running.sh(f"lsiommu {uuid}")
+            assert said.startswith(f"Group {number}") and f" {uuid} " in said, said
+        # Whoever is made first has the first number.
+        running.sh(f"for d in {where}/*; do echo 1 > $d/remove; done; "
+                   f"echo {uuid} > /sys/devices/virtual/mtty/mtty/"
+                   "mdev_supported_types/mtty-1/create")
+        found = running.sh(f"basename $(readlink {where}/{uuid}/iommu_group)")
+        assert int(found) == 0x7fff0000, found
+        assert running.groups() == before
+
+
 def by_requester_id(name, iommu):
     numbered_by_requester_id(boot(name, iommu).groups)
 
@@ -210,6 +232,9 @@ def cases():
     yield "numbers are the same under Intel and AMD", same_by_both
     yield ("none: VFIO's groups for devices without an IOMMU are numbered by "
            "Requester ID, in any order", no_iommu_by_requester_id)
+    for iommu in "intel", "none":
+        yield (f"{iommu}: mediated devices have the first numbers above those of "
+               "addresses, in the order in which they are made", mediated_devices, iommu)
     for iommu in VENDORS:
         for name in ("demo", "sriov"):
             yield (f"{name}, {iommu}: iommu_device_group() gives the number in "
