@@ -168,22 +168,31 @@ def compared():
     assert count["rule 1"] and order, "nothing was found that differs"
 
 
-def as_developers_run_it():
-    """With no more than the tree, from the configuration to the verdict."""
+def kunit_py(verb, *arguments):
+    """As kernel developers run it, with no more than the tree."""
     done = subprocess.run(
-        [TOP / "rig/build.py", "nice", KUNIT, "run", "--arch=x86_64",
-         "--kunitconfig=drivers/iommu/tests", f"--build_dir={BUILD / 'kunit-run'}",
-         "--make_options", "CC=ccache gcc"], cwd=BUILD / "linux", text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    command = re.search(r"^.*qemu-system-x86_64 .*$", done.stdout, re.MULTILINE)
-    assert command and "kvm" not in command[0], done.stdout[-6000:]
-    assert done.returncode == 0 and "pci_group" in done.stdout, done.stdout[-6000:]
+        [*arguments, KUNIT, verb, "--arch=x86_64", "--kunitconfig=drivers/iommu/tests",
+         f"--build_dir={BUILD / 'kunit-run'}", "--make_options", "CC=ccache gcc"],
+        cwd=BUILD / "linux", text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def as_developers_run_it():
+    """From the configuration to the verdict."""
+    said = kunit_py("run", TOP / "rig/build.py", "nice")
+    command = re.search(r"^.*qemu-system-x86_64 .*$", said, re.MULTILINE)
+    assert command and "kvm" not in command[0], said[-6000:]
+    assert "pci_group" in said, said[-6000:]
 
 
 def cases():
     if os.environ.get("LONG") and KERNEL == KERNELS[0]:     # minutes
         yield ("kunit.py run builds a kernel of its own, and every test passes there, "
                "without KVM", as_developers_run_it)
+    yield "kunit.py finds all options of .kunitconfig in what it configures", \
+        kunit_py, "config"
     yield ("every test passes, groups are those of the rules in any order, "
            "claims and binds are granted as reach has it", passes, "patched",
            {**PATCHED, **BOTH})

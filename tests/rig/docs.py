@@ -35,7 +35,7 @@ RUN = {
     "ls ~/groups/patches/": ("tests/rig/docs.py", "applies_by_hand"),
     "cp /boot/config-": ("scripts/deb", "/boot/config-"),
     "scripts/config --set-str": ("tests/rig/docs.py", "is_configured_by_hand"),
-    "tools/testing/kunit/kunit.py run": ("tests/kunit.py", 'KUNIT, "run", "--arch'),
+    "tools/testing/kunit/kunit.py run": ("tests/kunit.py", 'kunit_py("run"'),
     "make olddefconfig": ("scripts/deb", "olddefconfig"),
     "make -j$(nproc) LOCALVERSION=-groups bindeb-pkg": ("scripts/deb", "bindeb-pkg"),
     "make -C build/linux/tools/iommu": ("scripts/deb", "tools/iommu"),
