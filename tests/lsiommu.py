@@ -881,7 +881,7 @@ WHY = (
     ("switch", "amd", "", "00:01.0", "it is an IOMMU"),
     ("switch", "virtio", "", "00:01.0", "it is an IOMMU"),
     ("switch", "virtio", "", "03:00.0",
-     "it gets one when a driver binds, or the log says why not"),
+     "it gets one when a driver binds, if an IOMMU covers it"),
     ("no-unit", "intel", "", "00:05.0", "no IOMMU covers it"),
 )
 
