@@ -55,7 +55,6 @@ shell: guest     ## a prompt in a guest: IOMMU=intel|amd|virtio|smmu|none CMDLIN
 test: export SINCE := $(shell date +%s)
 test: setup      ## run the tests, and 7.3's after them: T=pattern, ON=stock, ALSO= for 6.12 alone
 	@needs=$$(scripts/test --needs) && $(MAKE) --no-print-directory $$needs
-	@rig/others
 	@scripts/test
 
 kunit: tree      ## run the series' KUnit suites on build/patched: see scripts/kunit
