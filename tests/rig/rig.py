@@ -67,6 +67,29 @@ def verbs_are_scripts():
             f"scripts/{script.name} is no verb"
 
 
+def progress_is_honest():
+    """A make that says what it would do first, and then does it."""
+    with tempfile.TemporaryDirectory() as place:
+        place = pathlib.Path(place)
+        make = place / "make"
+        make.write_text("""#!/bin/sh
+for file in $(seq 17); do
+	case "$*" in
+	*-n*) echo "set -e;  echo '  CC      file$file.o'; gcc" ;;
+	*) echo "  CC      file$file.o"; echo "file.c:1: warning"; sleep 1 ;;
+	esac
+done
+""")
+        make.chmod(0o755)
+        (place / ".config").write_text("CONFIG_A=m\nCONFIG_B=y\nCONFIG_C=m\n")
+        command = (TOP / "rig/step", place / "log", "kbuild", "all", make, f"O={place}")
+        # What links it and its modules is not in what make would do.
+        assert re.search(r"^all: +\d+% \(\d+ of about 101\), 0:\d+$", must(*command),
+                         re.MULTILINE)
+        (place / "vmlinux").touch()
+        assert re.search(r"^all: \d+ steps, 0:\d+$", must(*command), re.MULTILINE)
+
+
 def licence_is_said():
     """By every file that has code: what is run or compiled."""
     for name in must("git", "ls-files", ".ci", "Makefile", "scripts", "rig", "tests",
@@ -413,6 +436,8 @@ def cases():
     yield "a bare make lists every verb", help_lists_verbs
     yield "every file of scripts/ is a verb", verbs_are_scripts
     yield "make test T= makes what the tests of that name need", needs_are_few
+    yield ("progress is a share only of what is known to be to do",
+           progress_is_honest)
     yield "every file that has code says its licence", licence_is_said
     yield ("a missing tool is named with its package and the command to get "
            "it", missing_tool_is_named)
