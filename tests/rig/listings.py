@@ -12,8 +12,8 @@ import tempfile
 import textwrap
 
 import listing
-import where
 from fixtures import Skip
+from where import TOP
 
 NEEDS = ""
 # How many Functions each real listing has, in all
@@ -411,7 +411,7 @@ def power():
 
 def refused_first():
     """A fresh clone builds two kernels for it, which takes its time."""
-    said = subprocess.run(["make", "-n", "replay"], cwd=where.TOP, text=True,
+    said = subprocess.run(["make", "-n", "replay"], cwd=TOP, text=True,
                           capture_output=True, check=True).stdout.splitlines()
     assert said.index("scripts/replay --check") < said.index("scripts/tree"), said
     for text, why in ((make(), None), *REFUSALS.values()):
@@ -419,7 +419,7 @@ def refused_first():
             file.write(text)
             file.flush()
             done = subprocess.run(
-                [where.TOP / "scripts/replay", "--check", file.name],
+                [TOP / "scripts/replay", "--check", file.name],
                 capture_output=True, text=True, check=False)
         assert not done.stdout and bool(done.returncode) == bool(why), done
         assert (why or "") in done.stderr and bool(done.stderr) == bool(why), done
