@@ -601,8 +601,8 @@ def without_a_group():
     for unit, driver, line in (
             ("dmar0", "e1000e", "no IOMMU covers it"),
             ("ivhd0", None, "no IOMMU covers it"),
-            ("smmu3.0x09050000", None, "it gets one when a driver binds, or the "
-             "log says why not"),
+            ("smmu3.0x09050000", None, "it gets one when a driver binds, if an "
+             "IOMMU covers it"),
             ("virtio0", "e1000e", "no IOMMU covers it, or its IOMMU's driver "
              "refused it, see the log")):
         with Tree() as tree:
