@@ -8,7 +8,7 @@ import re
 
 import guest
 from fixtures import ALONE, GROUP_MF, NO_DMA, NO_RESET, TESTED, VENDORS, Skip, ask, \
-    bind, driver, end, own, owned_as_whole, refused_as_shared, to_own
+    bind, driver, end, kselftest, news, own, owned_as_whole, refused_as_shared, to_own
 
 NEEDS = "debug guest"
 # Two functions without ACS, one of them for the host's
@@ -55,6 +55,19 @@ def by_topology(iommu, kernel):
         if iommu == "intel":    # see FUNCTIONS
             bind(running, "05:00.0")
             owned_as_whole(running, "05:00.0")
+
+
+def status_says_why(iommu):
+    """Whoever asks for the status of a group gives up there, as QEMU does."""
+    with guest.Guest("nested-switches", iommu, kernel=TESTED, log="status",
+                     more=FUNCTIONS) as running:
+        bind(running, "00:05.0")
+        news(running)
+        kselftest(running, "vfio_group", {"VFIO_GROUP_SHARED": "00:05.0"},
+                  options="-t group_is_not_viable")
+        lines = [line for line in news(running) if "refused" in line]
+        assert lines == ["iommu: group 40: refused: 0000:00:05.1 is on virtio-pci"], \
+            lines
 
 
 def by_option(iommu, cmdline):
@@ -138,6 +151,8 @@ def cases():
             yield (f"{iommu} '{cmdline}': functions that an option ties are "
                    "owned whole or not at all, and reach what is mapped for "
                    "them", by_option, iommu, cmdline)
+        yield (f"{iommu}: a group that is not viable has a line in the log",
+               status_says_why, iommu)
         yield (f"{iommu}: a device that misses memory is in the log",
                fault_is_logged, iommu)
         says = "the hot reset information has the numbers drivers get"
