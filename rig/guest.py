@@ -87,7 +87,8 @@ if os.environ.get("RIG_KERNEL"):
     X86.kernels["patched"] = pathlib.Path(os.environ["RIG_KERNEL"])
 GCDA = os.environ.get("RIG_GCDA")
 
-# To own what interrupts can be forged by: 7.x does not remap them with QEMU's amd-iommu.
+# To own what interrupts can be forged by: virtio-iommu does not remap them, nor does 7.x
+# with QEMU's amd-iommu.
 UNSAFE = ("iommufd.allow_unsafe_interrupts=1 "
           "vfio_iommu_type1.allow_unsafe_interrupts=1")
 

@@ -5,12 +5,12 @@ import os
 import re
 
 import where
+from command import OWN_GIT
 
 
 def env(name, address):
     """Nothing of a person's own git configuration decides, but this is who sends."""
-    return dict(os.environ, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1",
-                GIT_CONFIG_COUNT="2",
+    return dict(os.environ, **OWN_GIT, GIT_CONFIG_COUNT="2",
                 GIT_CONFIG_KEY_0="user.name", GIT_CONFIG_VALUE_0=name,
                 GIT_CONFIG_KEY_1="user.email", GIT_CONFIG_VALUE_1=address)
 

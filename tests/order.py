@@ -13,6 +13,7 @@ import guest
 import machine
 from fixtures import NO_DMA, NO_RESET, PLAIN, TESTED, bind, boot, claims, end, news, \
     own, owned_as_whole, to_own
+from guest import UNSAFE
 
 NEEDS = "arm64 guest"
 SHUFFLED = 3
@@ -20,9 +21,6 @@ SEED = 20261125
 # No driver for ports, so that they have no group. The others are in the same
 # groups with the same numbers all the same, also those that are named for a port.
 NO_PORTS = "pcie_ports=compat"
-# To own what interrupts can be forged by, as virtio-iommu does not remap them.
-UNSAFE = ("iommufd.allow_unsafe_interrupts=1 "
-          "vfio_iommu_type1.allow_unsafe_interrupts=1")
 # What is on bus 0 of its own accord, the IOMMU among it, stays as it is.
 STAYS = ("00:00.0", "00:01.0", "00:1f.0", "00:1f.2", "00:1f.3")
 
