@@ -12,7 +12,7 @@ from fixtures import TESTED, PLAIN, X86_IOMMUS, Skip, acs_control, bind, claims,
 
 GUIDE = guest.BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
 
-EPERM = "1"
+EPERM, EBUSY = "1", "16"
 # Of ACS: P2P Request Redirect, Completion Redirect, Upstream Forwarding
 REDIRECT = 0x04 | 0x08 | 0x10
 
@@ -136,6 +136,26 @@ def other_owner(iommu):
         granted(running, SECOND)
 
 
+def open_already(iommu):
+    """The group by its file or a device of it by its own: a line for each way in."""
+    with booted("multifunction", iommu) as running:
+        bind(running, f"{FIRST} {SECOND}")
+        group = running.groups()[FIRST]
+        line = f"vfio {group}: refused: somebody has it open"
+        by_group, by_device = f"group {group}", f"device {vfio_name(running, FIRST)}"
+        for owner in (by_group, by_device):
+            own(running, owner)
+            news(running)
+            status, said = running.run(f": <>/dev/vfio/{group}")
+            assert status and "Device or resource busy" in said, said
+            assert line in printed(running)
+            if owner is by_group:
+                assert claims(running, by_device) == [EBUSY]
+                assert line in printed(running)
+            end(running, "vfio-claim")
+        granted(running, FIRST)
+
+
 def host_driver_refused(iommu):
     """While the group that its device is in has an owner; the log says so, and whose."""
     with booted("multifunction", iommu, more=GROUP) as running:
@@ -233,6 +253,7 @@ def cases():
         for what, function in (
                 ("a group with a device on a host driver", host_driver),
                 ("a group that has an owner", other_owner),
+                ("a group that somebody has open", open_already),
                 ("a driver of the host whose device somebody owns",
                  host_driver_refused),
                 ("what reaches others past ports without ACS", past_switch),
