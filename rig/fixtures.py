@@ -20,6 +20,11 @@ GROUP_MF = "iommu=group_mf"
 LEAKS = ("sleep 6; cd /sys/kernel/debug; echo scan > kmemleak; "
          "echo scan > kmemleak; cat kmemleak")
 
+# Why a device has no group where firmware says whose IOMMU is whose, and no driver
+# has bound yet.
+UNBOUND = ("gets one when a driver binds, if an IOMMU covers it" if guest.BY_DRIVER
+           else "no IOMMU covers it, or the log says why not")
+
 # The extended capability of ACS, and where in it the Control register is.
 ACS, ACS_CONTROL = 0x0d, 6
 
