@@ -26,9 +26,16 @@
 /* As many Functions as fit on the root bus of a host bridge */
 #define FUNCTIONS_PER_HOST	256
 
+/* How often a group is owned */
+#define OWNED			64
+
 static unsigned int calls = UINT_MAX;
 module_param(calls, uint, 0400);
 MODULE_PARM_DESC(calls, "Of more Functions than this, not all are grouped");
+
+static char *own;
+module_param(own, charp, 0400);
+MODULE_PARM_DESC(own, "Of no machine but this one: what it takes to own this device's group");
 
 static const struct layout {
 	const char *name;
@@ -238,34 +245,71 @@ static int measure_floor(void)
 	return 0;
 }
 
-/* What it takes to own a group that reaches nothing, and to let go of it */
+/* What it takes to own a group, and to let go of it */
+static int time_owning(struct device *dev, u64 *claim, u64 *release)
+{
+	struct iommu_group *group = iommu_group_get(dev);
+	cycles_t start, end;
+	int ret;
+
+	if (!group)
+		return -ENODEV;
+
+	start = get_cycles();
+	ret = iommu_group_claim_dma_owner(group, claim);
+	end = get_cycles();
+	if (!ret) {
+		iommu_group_release_dma_owner(group);
+		*release += get_cycles() - end;
+		*claim += end - start;
+	}
+	iommu_group_put(group);
+
+	return ret;
+}
+
+static void say_owning(u64 claim, u64 release, unsigned int times)
+{
+	pr_notice("bench: %llu instructions to claim a group, %llu to release it\n",
+		  div_u64(claim, times), div_u64(release, times));
+}
+
+/* Of groups that reach nothing, and whose domain costs nothing */
 static int measure_owning(void)
 {
 	struct pgt_topo *topo = make(&layouts[1], 256, true, true);
 	u64 claim = 0, release = 0;
-	struct iommu_group *group;
-	cycles_t start, end;
 	unsigned int i;
 	int ret = 0;
 
 	if (IS_ERR(topo))
 		return PTR_ERR(topo);
 
-	for (i = 0; i < topo->nr_fns && !ret; i++) {
-		group = iommu_group_get(&topo->fns[i].pdev->dev);
-		start = get_cycles();
-		ret = iommu_group_claim_dma_owner(group, topo);
-		end = get_cycles();
-		if (!ret) {
-			iommu_group_release_dma_owner(group);
-			release += get_cycles() - end;
-			claim += end - start;
-		}
-		iommu_group_put(group);
-	}
-	pr_notice("bench: %llu instructions to claim a group, %llu to release it\n",
-		  div_u64(claim, topo->nr_fns), div_u64(release, topo->nr_fns));
+	for (i = 0; i < topo->nr_fns && !ret; i++)
+		ret = time_owning(&topo->fns[i].pdev->dev, &claim, &release);
+	say_owning(claim, release, topo->nr_fns);
 	drop(topo);
+
+	return ret;
+}
+
+static int measure_own(void)
+{
+	struct device *dev = bus_find_device_by_name(&pci_bus_type, NULL, own);
+	u64 claim = 0, release = 0;
+	unsigned int i;
+	int ret = 0;
+
+	if (!dev)
+		return -ENODEV;
+
+	/* The first may make a domain, which the group keeps */
+	ret = time_owning(dev, &claim, &release);
+	claim = release = 0;
+	for (i = 0; i < OWNED && !ret; i++)
+		ret = time_owning(dev, &claim, &release);
+	say_owning(claim, release, OWNED);
+	put_device(dev);
 
 	return ret;
 }
@@ -274,6 +318,9 @@ static int __init bench_init(void)
 {
 	unsigned int i, j;
 	int ret;
+
+	if (own)
+		return measure_own();
 
 	ret = pgt_suite_init(&suite);
 	if (ret)
