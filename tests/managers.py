@@ -15,6 +15,7 @@ import guest
 import machine
 from fixtures import TESTED, VENDORS, driver, end, news
 
+NEEDS = "userspace"
 GUESTS, HOSTS = "03:00.0", "05:00.0"
 SWITCH = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=4,slot=4",
           "virtio-net-pci,bus=dn2,addr=0.0,disable-legacy=on,iommu_platform=on"]

@@ -10,6 +10,7 @@ import guest
 from fixtures import TESTED, PLAIN, UNBOUND, X86_IOMMUS, Skip, acs_control, bind, claims, end, \
     news, own, printed, set_word, unbind, vfio_name, word
 
+NEEDS = "guest"
 GUIDE = guest.BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
 
 EPERM, EBUSY = "1", "16"

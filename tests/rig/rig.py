@@ -60,6 +60,15 @@ def needs_are_few():
         assert said.strip() == wanted, f"T={pattern}: {said}"
 
 
+def needs_are_said():
+    verbs = [line.split()[0] for line in must("make", "-s").splitlines()]
+    for path in sorted((TOP / "tests").rglob("*.py")):
+        said = re.search(r'^NEEDS = "(.*)"$', path.read_text(), re.MULTILINE)
+        assert said, f"{path} has no NEEDS"
+        for verb in said[1].split():
+            assert verb in verbs, f"{path}: NEEDS {verb}, which is no verb"
+
+
 def verbs_are_scripts():
     makefile = (TOP / "Makefile").read_text()
     for script in (TOP / "scripts").iterdir():
@@ -436,6 +445,7 @@ def cases():
     yield "a bare make lists every verb", help_lists_verbs
     yield "every file of scripts/ is a verb", verbs_are_scripts
     yield "make test T= makes what the tests of that name need", needs_are_few
+    yield "every file of tests says which verbs it needs", needs_are_said
     yield ("progress is a share only of what is known to be to do",
            progress_is_honest)
     yield "every file that has code says its licence", licence_is_said
