@@ -25,7 +25,7 @@ kernel: tree     ## build build/linux into build/patched
 debug: tree      ## build it once more with configs/debug.config, into build/debug
 	@scripts/kernel debug
 
-stock: tree      ## build the same without the series into build/base/stock
+stock: tree      ## build the base, with the series' KUnit tests of grouping alone, into build/base/stock
 	@scripts/kernel stock
 
 deb: tree        ## build Debian packages of it: CONFIG= LOCALMOD=1, see scripts/deb
