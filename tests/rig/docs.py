@@ -158,7 +158,7 @@ def links_lead_somewhere():
 
 
 def figures_are_from_results():
-    said = re.search(r"Three figures(.*?)\n\n", (TOP / "README.md").read_text(), re.S)[1]
+    said = re.search(r"Three\sfigures(.*?)\n\n", (TOP / "README.md").read_text(), re.S)[1]
     figures = re.findall(r"(?<!\.)\b[0-9][0-9,]*[0-9]\b", said)
     known = re.sub(r"(\d),(?=\d{3})", r"\1", (TOP / "docs/results.md").read_text())
     assert len(figures) == 7, figures
