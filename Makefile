@@ -72,9 +72,7 @@ mutants: kernel  ## break the series in hundreds of ways: do the tests notice? T
 coverage: guest  ## which lines of the series do the tests reach? T=pattern of tests in guests
 	@scripts/coverage
 
-# For the kernel that is merged into, the last one; the list needs no tree.
-mail: export KERNEL ?= $(shell awk '/^[0-9]/ { last = $$1 } END { print last }' rig/kernels)
-mail: $(if $(PART),tree) ## write a part of the series as mails: PART= V=2, for 7.3; bare, list the parts
+mail: setup      ## write a part of the series as mails: PART= V=2, for 7.3; bare, list the parts
 	@scripts/mail
 
 clean:           ## remove what was built; the kernel tree and its work stay

@@ -7,10 +7,9 @@ import os
 import pathlib
 import sys
 
+from kernels import KERNELS
+
 TOP = pathlib.Path(__file__).resolve().parent.parent
-KERNELS = [line.split()[0] for line
-           in (TOP / "rig/kernels").read_text().splitlines()
-           if line and not line.startswith("#")]
 KERNEL = os.environ.get("KERNEL") or KERNELS[0]
 if KERNEL not in KERNELS:
     sys.exit(f"no KERNEL={KERNEL}: there are {' '.join(KERNELS)} "

@@ -13,7 +13,7 @@ import where
 from fixtures import Skip, succeeds
 
 NEEDS = ""
-TOP = machine.TOP
+TOP = where.TOP
 
 # A line that is wrong at the end of a machine file, and what is said of it.
 WRONG_LINES = (
@@ -179,6 +179,7 @@ class Copy:
             for folder in ("scripts", "rig", "tests"):
                 shutil.copytree(TOP / folder, self.top / folder,
                                 ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(TOP / "patches/parts", self.top / "patches/parts")
         kernel = self.kernel or where.KERNELS[0]
         self.linux = self.top / where.build(kernel).relative_to(TOP) / "linux"
         self.patches = self.top / "patches" / kernel
