@@ -104,9 +104,13 @@ fetch() {
 }
 apt_options=()
 
+# series_patches FOLDER: the patches there, in their order, without the cover letter.
+series_patches() {
+	find "$1" -name '[0-9]*.patch' ! -name '0000-*' 2>/dev/null | sort
+}
+
 # The content of the series' folder in patches/, as one checksum.
 patches_sum() {
-	find "$series" -name '[0-9]*.patch' ! -name '0000-*' \
-		-exec sha256sum {} + 2>/dev/null | sed "s, $series/, patches/," | sort |
+	series_patches "$series" | xargs -r -d '\n' sha256sum | sed "s, $series/, patches/," | sort |
 		sha256sum | cut -d ' ' -f 1
 }

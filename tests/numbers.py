@@ -6,12 +6,13 @@ import subprocess
 
 import guest
 import machine
+import where
 from fixtures import TESTED, VENDORS, X86_IOMMUS, ask, bind, boot, \
     numbered_by_requester_id
 
 NEEDS = "stock guest"
-TOP = machine.TOP
-BUILD = guest.BUILD
+TOP = where.TOP
+BUILD = where.BUILD
 
 # What the module says of a device without a group: -ENODEV, and the number as
 # it was before the call.

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What make check finds in less than a minute: the rig's and the mails' form."""
-import subprocess
-
-import machine
+import command
+import where
 
 NEEDS = ""
 
 
 def quick():
-    done = subprocess.run([machine.TOP / "scripts/check", "quick"], text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=1200)
-    assert not done.returncode, done.stdout[-3000:]
+    status, said = command.run(where.TOP / "scripts/check", "quick", timeout=1200)
+    assert not status, said[-3000:]
 
 
 def cases():

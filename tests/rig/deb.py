@@ -15,12 +15,14 @@ import threading
 
 import guest
 import machine
+import where
+from command import run
 from fixtures import TESTED, Skip, bind, numbered_by_requester_id, partition, \
     same_groups
 
 NEEDS = "stock userspace"
-TOP = machine.TOP
-DEB = guest.BUILD / "debtest"
+TOP = where.TOP
+DEB = where.BUILD / "debtest"
 # What a distribution's configuration has besides: debug information, modules.
 MORE = """
 # CONFIG_DEBUG_INFO_NONE is not set
@@ -46,17 +48,14 @@ _tool = []
 
 def deb(*arguments, **environment):
     """Exit status and both streams of scripts/deb."""
-    done = subprocess.run(
-        [TOP / "scripts/deb", *arguments], stdin=subprocess.DEVNULL, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "DEB": "debtest", **environment})
-    return done.returncode, done.stdout
+    return run(TOP / "scripts/deb", *arguments,
+               env={**os.environ, "DEB": "debtest", **environment})
 
 
 def configuration(place, more):
     """The tests' own kernel's, and more; in a file of the directory."""
     path = pathlib.Path(place, "config")
-    path.write_text((guest.BUILD / "patched/.config").read_text() + more)
+    path.write_text((where.BUILD / "patched/.config").read_text() + more)
     return str(path)
 
 
@@ -108,7 +107,7 @@ def tool():
             _tool.append(deb("lsiommu", DEB="debtool"))
     status, said = _tool[0]
     assert not status, said
-    package, = (guest.BUILD / "debtool").glob("*.deb")
+    package, = (where.BUILD / "debtool").glob("*.deb")
     assert package.name.startswith("lsiommu_"), package
     return package
 
@@ -162,7 +161,7 @@ def tool_installs():
 def compiled_as_kbuild_does():
     """So nobody is warned of what macros become, and what is counted is done."""
     _, said = packages()
-    log = (guest.BUILD / "logs/debtest.log").read_text(errors="replace")
+    log = (where.BUILD / "logs/debtest.log").read_text(errors="replace")
     for warning in "-Waddress", "-Wtautological-compare":
         assert warning not in log, warning
     steps = len(re.findall(r"^  [A-Z]\w*(?: \[M\])? +\S", log, re.M))
@@ -199,12 +198,12 @@ def keys_are_made():
                            DEB="debkeys")
     assert not status, said
     assert "there is no debian/certs/debian-uefi-certs.pem here" in said, said
-    tree = guest.BUILD / "debkeys-tree"
+    tree = where.BUILD / "debkeys-tree"
     has(tree / ".config", ('CONFIG_SYSTEM_TRUSTED_KEYS=""',
                            "CONFIG_MODULE_SIG=y",
                            'CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"'))
     done = subprocess.run(
-        ["make", "-s", "-C", guest.BUILD / "linux", f"O={tree}",
+        ["make", "-s", "-C", where.BUILD / "linux", f"O={tree}",
          "CC=ccache gcc", "HOSTCC=ccache gcc", "-j2", "certs/"],
         capture_output=True, text=True)
     assert not done.returncode, done.stderr

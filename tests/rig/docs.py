@@ -8,11 +8,11 @@ rig. A verb of make and a program here are checked as they are, others must be i
 import pathlib
 import re
 import shlex
-import subprocess
 import tempfile
 
 import results
 import where
+from command import run
 
 NEEDS = ""
 TOP = where.TOP
@@ -77,15 +77,13 @@ def commands(page):
                     yield number, found
 
 
-def is_verb(command):
+def is_verb(typed):
     """Of our Makefile, with variables that something here takes."""
-    words = shlex.split(command)
+    words = shlex.split(typed)
     names = [word for word in words if "=" in word]
     verbs = [word for word in words if "=" not in word and word != "make"]
-    done = subprocess.run(["make", "-n", *verbs, *names], cwd=TOP, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=60)
-    assert verbs and not done.returncode, done.stdout
+    status, said = run("make", "-n", *verbs, *names, cwd=TOP, timeout=60)
+    assert verbs and not status, said
     programs = "".join(path.read_text() for verb in verbs
                        for path in (TOP / "scripts").glob(f"{verb}*"))
     shared = "".join(path.read_text() for path in (TOP / "rig").glob("*")
@@ -191,12 +189,11 @@ def page_commands(name, begin):
     return [command for _, command in commands(TOP / name) if command.startswith(begin)]
 
 
-def shell(command, folder):
-    done = subprocess.run(["bash", "-c", f"set -e -o pipefail; {command}"], cwd=folder,
-                          text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=300)
-    assert not done.returncode, f"{command} gives {done.returncode}: {done.stdout}"
-    return done.stdout
+def shell(line, folder):
+    status, said = run("bash", "-c", f"set -e -o pipefail; {line}", cwd=folder,
+                       timeout=300)
+    assert not status, f"{line} gives {status}: {said}"
+    return said
 
 
 def base(place, *more):

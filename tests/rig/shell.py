@@ -6,7 +6,7 @@ import select
 import subprocess
 import time
 
-import machine
+import where
 
 NEEDS = "arm64 guest"
 
@@ -15,7 +15,7 @@ def talk(iommu, name, cmdline, typed, wanted):
     """Types once the prompt is there; all that is wanted must come back."""
     ours, theirs = pty.openpty()
     shell = subprocess.Popen(
-        [machine.TOP / "scripts/shell"], stdin=theirs, stdout=theirs,
+        [where.TOP / "scripts/shell"], stdin=theirs, stdout=theirs,
         stderr=theirs, start_new_session=True,
         env=dict(os.environ, IOMMU=iommu, MACHINE=name, CMDLINE=cmdline,
                  KERNEL=""))
