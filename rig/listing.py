@@ -1003,12 +1003,12 @@ def compact(listing, about):
     text += "".join(f"    {line}\n"
                     for line in listing.topology().splitlines())
     if listing.added:
-        text += "added\n" + "".join(f"    {full(address)}\n"
+        text += "added\n" + "".join(f"    {short(address)}\n"
                                     for address in sorted(listing.added))
     if listing.groups:
         text += "groups\n"
     for number, members in listing.members().items():
-        text += f"    {number}: " + " ".join(map(full, members)) + "\n"
+        text += f"    {number}: " + " ".join(map(short, members)) + "\n"
     return text
 
 
@@ -1081,10 +1081,10 @@ class Facts:
         self.reach = [line.strip() for line in blocks["reach"]]
 
 
-def full(address):
+def short(address):
     """As other files in machines/ have it: the segment if it is not 0."""
-    short = show(address._replace(segment=0))
-    return f"{address.segment:04x}:{short}" if address.segment else short
+    text = show(address._replace(segment=0))
+    return f"{address.segment:04x}:{text}" if address.segment else text
 
 
 def read(folder):

@@ -33,6 +33,16 @@ def full(device):
     return device if device.count(":") == 2 else "0000:" + device
 
 
+def member_list(devices):
+    """Devices in few words: 00:03.0 .1 .2 for three functions."""
+    words, before = [], ""
+    for device in devices:
+        slot, function = device.rsplit(".", 1)
+        words.append("." + function if slot == before else device)
+        before = slot
+    return " ".join(words)
+
+
 class Machine:
     """One file of machines/.
 

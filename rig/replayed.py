@@ -17,7 +17,8 @@ import threading
 
 import guest
 import listing
-from listing import ListingError, full, parse_address
+import machine
+from listing import ListingError, short, parse_address
 
 KERNELS = ("stock", "patched")
 MODULES = {"stock": "/replay-stock.ko", "patched": "/replay.ko"}
@@ -130,7 +131,7 @@ def what(function):
 
 
 def few(addresses, most=8):
-    words = [full(address) for address in sorted(addresses)]
+    words = [short(address) for address in sorted(addresses)]
     if len(words) > most:
         words[most:] = [f"and {len(words) - most} more"]
     return " ".join(words)
@@ -288,12 +289,12 @@ def reach_lines(replay):
     lines = collections.defaultdict(list)
     for number, found in sorted(replay.reach.items()):
         for reach in found:
-            lines[f"{full(members[number][0])} {reach.rule} "
-                  f"{full(reach.port)}:"].append(full(
+            lines[f"{short(members[number][0])} {reach.rule} "
+                  f"{short(reach.port)}:"].append(short(
                       reach.device if reach.group is None
                       else members[reach.group][0]))
         if number in replay.cut:
-            lines[f"{full(members[number][0])}:"].append("and more")
+            lines[f"{short(members[number][0])}:"].append("and more")
     return [f"{way} {' '.join(devices)}" for way, devices in lines.items()]
 
 
@@ -380,10 +381,4 @@ def show(partition):
 
 
 def member_list(addresses):
-    """Devices in few words: 00:03.0 .1 .2 for three functions."""
-    words, before = [], ""
-    for device in map(full, sorted(addresses)):
-        slot, function = device.rsplit(".", 1)
-        words.append("." + function if slot == before else device)
-        before = slot
-    return " ".join(words)
+    return machine.member_list(map(short, sorted(addresses)))

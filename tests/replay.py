@@ -16,7 +16,7 @@ import counters
 import listing
 import replayed
 import where
-from listing import full
+from listing import short
 from fixtures import TESTED, Skip, same_groups
 
 NEEDS = "stock guest"
@@ -81,7 +81,7 @@ def reported(name):
 
 
 def in_words(replay):
-    return {frozenset(map(full, group)) for group in replay.partition()}
+    return {frozenset(map(short, group)) for group in replay.partition()}
 
 
 def as_stock(name):
@@ -174,7 +174,7 @@ def groups_of(name, kernel, cmdline="", order="boot"):
     found = small(cmdline, order)[name][kernel]
     if isinstance(found, Exception):
         raise found
-    return {tuple(map(full, sorted(group))) for group in found.partition()}
+    return {tuple(map(short, sorted(group))) for group in found.partition()}
 
 
 def on_both(name, *expected, cmdline="", orders=("boot",)):
