@@ -16,7 +16,7 @@ from command import run
 
 NEEDS = ""
 TOP = where.TOP
-PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+PAGES = [TOP / "README.md", TOP / "machines/README.md", *sorted((TOP / "docs").glob("*.md"))]
 WIDTH, LINES = 110, 120
 
 # How a command begins, and what runs it: a file, and what is in it that does so.
@@ -250,7 +250,7 @@ def packages_are_there():
 
 def cases():
     for page in PAGES:
-        yield f"each command of {page.name} is run by a test or stands as it says", \
+        yield f"each command of {page.relative_to(TOP)} is run by a test or stands as it says", \
             is_right, page
     yield "no command is listed that no page has", all_are_in_use
     yield f"README has at most {LINES} lines of {WIDTH} columns", fits

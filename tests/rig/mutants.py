@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What makes mutants of the series' code, and the reasons why some may survive."""
+import command
 import excused
 import mutate
 import where
@@ -21,6 +22,16 @@ def enough():
     assert len(names) >= AT_LEAST, f"only {len(names)}"
     assert len(names) == len(set(names)), "two have one name"
     assert len({mutant.kind for *_, mutants in made() for mutant in mutants}) > 10
+
+
+def are_listed():
+    """With those of iommu.c, of which it takes the lines that the series adds."""
+    status, said = command.run(where.TOP / "scripts/mutants", "list", timeout=300)
+    assert not status, said
+    names = {f"{file}: {mutant.name}" for file, _, mutants in made()
+             for mutant in mutants}
+    listed = {line for line in said.splitlines() if not line.startswith("iommu: ")}
+    assert listed == names, listed ^ names
 
 
 def one_change():
@@ -57,6 +68,7 @@ def reasons():
 
 def cases():
     yield f"{AT_LEAST} mutants and more are made, each with a name of its own", enough
+    yield "scripts/mutants list names them", are_listed
     yield "each changes one piece of code", one_change
     yield "they keep their names when lines move", names_stay
     yield "those with a reason to survive are made", reasons

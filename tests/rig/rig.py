@@ -365,6 +365,18 @@ def carry_leaves_conflicts():
         must(copy.top / "scripts/carry", kernel=other.kernel)
 
 
+def clean_keeps_trees():
+    with Copy() as copy, Copy(copy) as other:
+        for one in (copy, other):
+            (one.linux.parent / "patched").mkdir()
+        said = must(copy.top / "scripts/clean")
+        assert "but the kernels' trees" in said, said
+        for one in (copy, other):
+            left = {path.name for path in one.linux.parent.iterdir()}
+            assert left - {other.kernel} == {"linux", "version"}, left
+            assert (one.linux / "file").exists()
+
+
 def source_is_gone():
     """Of the second kernel, as when Debian has the next one."""
     with Copy() as copy:
@@ -468,6 +480,7 @@ def cases():
     yield "export refuses fixups that are not squashed", export_wants_squash
     yield "export follows the tree, and keeps the cover", export_follows_tree
     yield "export writes the bytes that tree took", export_is_identical
+    yield "clean keeps the kernels' trees, and nothing else", clean_keeps_trees
     yield ("where the source of a kernel is gone it says what there is, and that "
            "kernel's tests are skipped", source_is_gone)
     yield ("where make test takes too long, what is left of the other kernels' tests "
