@@ -986,15 +986,16 @@ def parse_groups(text):
 HEADER = "# SPDX-License-Identifier: GPL-2.0-only\n"
 
 
-def compact(listing, about):
+def compact(listing, about=""):
     """A file of machines/real/: the topology, and the groups reported."""
     what = dict(line.split(": ", 1) for line in about.splitlines()
                 if ": " in line)
     options = what.get("lspci options", "")
     when = re.sub("^in public, ", "", what.get("found", ""))
     text = HEADER
-    text += (f"# From a listing by lspci {options} that was found in public, "
-             f"{when};\n# {len(listing.functions)} functions.\n")
+    text += "# From a listing by lspci" + (
+        f" {options} that was found in public, {when};\n" if about else ";\n")
+    text += f"# {len(listing.functions)} functions.\n"
     for note in listing.notes:
         # Which names are known depends on the pci.ids of who asks
         if "lspci -nn" not in note:

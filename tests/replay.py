@@ -325,7 +325,7 @@ def call(folder, *command, **options):
     """Status and output of scripts/replay, or so, and what it says of errors."""
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("LSPCI", "GROUPS", "CMDLINE", "ACS", "ORDER",
-                                   "TEXT", "JSON")}
+                                   "TEXT", "REAL", "JSON")}
     # One at a time, for each has the same logs
     with _verb:
         done = subprocess.run(command or VERB, cwd=folder, capture_output=True,
@@ -566,6 +566,22 @@ def wrong(options, why):
     assert status and not said and why in errors, (status, said, errors)
 
 
+def written_as_real():
+    """A file that a listing is made into says what the listing does."""
+    def run(folder):
+        status, said, errors = call(folder, LSPCI="mine.txt", GROUPS="report",
+                                    REAL="made")
+        assert not status and "wrote made" in said, (said, errors)
+        return (folder / "made").read_text()
+    made = in_folder(run)
+    found = listing.Listing(LISTING, REPORT)
+    facts = listing.Facts(made)
+    assert facts.topology == found.topology(), made
+    assert facts.groups == found.groups, made
+    assert f"\n# {len(found.functions)} functions.\n" in made, made
+    assert replayed.subject("made", made).reach == facts.reach
+
+
 def cases():
     for path in sorted(listing.REAL.iterdir()):
         name = path.name
@@ -626,6 +642,7 @@ def cases():
     yield "CMDLINE=iommu=group_mf changes the groups", cmdline_changes_groups
     yield "of several machines the refused ones are named", refused_with_reason
     yield "ACS=listed takes ACS as it is listed", listed_acs
+    yield "REAL= makes a listing a file for machines/real/", written_as_real
     yield "the verb does not complain of who reads no more", who_reads_no_more
     for what, (options, why) in WRONG.items():
         yield f"{what}: it says so", wrong, options, why
