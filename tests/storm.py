@@ -10,7 +10,8 @@ import re
 import counters
 import guest
 import machine
-from fixtures import TESTED, VENDORS, end, members, no_leaks, numbered_by_requester_id
+from fixtures import TESTED, VENDORS, acs_control, bind, claims, end, members, \
+    no_leaks, numbered_by_requester_id, set_word, to_own, word
 
 NEEDS = "debug guest"
 KINDS = {
@@ -39,10 +40,19 @@ CARDS = {13: (1, "47"), 14: (3, "48")}
 # least most often, 1,000 for the two vendors.
 CYCLES = ({"endpoint": 200, "functions": 100, "switch": 50},
           {"endpoint": 60, "functions": 40, "switch": 30}, 12, 15)
+# How often two claim what the other reaches.
+CLAIMS = 40
 # On the debug kernel, and without native hotplug: in 6.12's pciehp_pci.c, which
 # the series does not touch, each hot-add takes reset_lock once before and once
 # after pci_rescan_remove_lock, and lockdep reports that.
 FEW = ({"endpoint": 4, "functions": 3, "switch": 3}, {}, 0, 2)
+
+# For machines/switch: a port more of the switch, with what the host uses, and one with
+# what comes and goes.
+REACHED = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=6,slot=6",
+           "virtio-rng-pci,bus=dn2,addr=0.0",
+           "xio3130-downstream,id=dn3,bus=up0,addr=3.0,chassis=7,slot=7",
+           "edu,bus=dn3,addr=0.0"]
 
 READERS = 2
 # Of each kind of asking, the least that is a test.
@@ -108,6 +118,14 @@ def begin_loops(running, sysfs, power, toggles):
            for number in (0, 4)])
 
 
+def let_loops_end(running):
+    running.wait(lambda: running.run(
+        "cd /tmp; for loop in loop.*; do [ -s $loop ] || exit 1; done")[0]
+        == 0, "the loops to end", timeout=300)
+    ends = running.sh("cd /tmp; grep -v '^done$' loop.*; true")
+    assert not ends, ends
+
+
 def add_cards(running):
     for slot, (functions, bus) in CARDS.items():
         # Function 0 comes last: its arrival is what the guest is told.
@@ -167,12 +185,7 @@ def storm(iommu, kernel, sysfs, power, cards, toggles):
         for nth in range(cards):
             remove_cards(running, by_button=nth == 0)
             add_cards(running)
-        running.wait(lambda: running.run(
-            "cd /tmp; for loop in loop.*; do [ -s $loop ] || exit 1; done")[0]
-            == 0, "the loops to end", timeout=300)
-        ends = running.sh("cd /tmp; grep -v '^done$' loop.*; true")
-        assert not ends, ends
-
+        let_loops_end(running)
         end(running, "group-readers")
         for reader in range(READERS):
             said = running.read(f"/tmp/reader.{reader}")
@@ -199,8 +212,49 @@ def storm(iommu, kernel, sysfs, power, cards, toggles):
                     int(counts[1]) + int(counts[2]))
 
 
+def claims_meet(iommu):
+    """Two owners, the host's driver, a device, the policy and ACS come and go."""
+    one, other, host, late, port = "03:00.0", "04:00.0", "05:00.0", "06:00.0", "00:03.0"
+    with guest.Guest("switch", iommu, kernel=TESTED, log="storm-claims", more=REACHED,
+                     acpi_hotplug=False) as running:
+        running.sh("dmesg -n 5")
+        bind(running, f"{one} {other}")
+        driver = "/sys/bus/pci/drivers/virtio-pci"
+        policy = "/sys/module/iommu/parameters/reach"
+        ways = [to_own(running, "container", one), to_own(running, "iommufd", other)]
+        for nth, words in enumerate(ways):
+            begin(running, f"claim-{nth}", CLAIMS, [f"vfio-claim {words} >> /tmp/claims"])
+        # Who is refused, or tried again meanwhile, has said so.
+        begin(running, "host", CLAIMS, [
+            f"{{ echo 0000:{host} > {driver}/unbind; echo 0000:{host} > {driver}/bind; "
+            "true; } 2> /dev/null"])
+        begin(running, "late", CLAIMS, [f"echo 1 > 0000:{late}/remove",
+                                        "echo 1 > /sys/class/pci_bus/0000:06/rescan",
+                                        f"[ -e 0000:{late} ]"])
+        begin(running, "policy", CLAIMS, [f"echo {word} > {policy}"
+                                          for word in ("refuse", "warn")])
+        begin(running, "files", CLAIMS, [
+            "{ cat /sys/kernel/iommu_groups/*/reach /sys/kernel/iommu_groups/*/state; "
+            "true; } > /dev/null 2>&1"])
+        control = acs_control(running, port)
+        for _ in range(CLAIMS // 4):
+            on = word(running, port, control)
+            for value in 0, on:
+                set_word(running, port, control, value)
+        let_loops_end(running)
+        answers = [line.split()[1] for line in running.read("/tmp/claims").splitlines()]
+        assert len(answers) == 2 * CLAIMS and set(answers) == {"0", "1"}, answers
+
+        running.sh(f"echo refuse > {policy}; [ ! -e {driver}/0000:{host} ] || "
+                   f"echo 0000:{host} > {driver}/unbind")
+        assert claims(running, " ".join(ways)) == ["0", "0"]
+        counters.add("claims while all that decides them changes", len(answers))
+
+
 def cases():
     for iommu in VENDORS:
+        yield (f"{iommu}: claims that meet, with all that decides them coming and "
+               "going, are granted or refused", claims_meet, iommu)
         yield (f"{iommu}: groups and their numbers outlive storms of devices, "
                "and are right for all who read and ask meanwhile",
                storm, iommu, TESTED, *CYCLES)
