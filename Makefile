@@ -2,7 +2,7 @@
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
 .PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \
-	replay shell test kunit check bench mutants coverage deb mail clean
+	replay shell test kunit check kcsan bench mutants coverage deb mail clean
 
 help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; check does both
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
@@ -62,6 +62,11 @@ kunit: tree      ## run the series' KUnit suites on build/patched: see scripts/k
 
 check: stock userspace ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
 	@scripts/check
+
+kcsan: guest     ## look for data races while devices and owners come and go, on build/kcsan
+	@scripts/kernel kcsan
+	@scripts/guest
+	@ON=kcsan scripts/test "$${T:-storm: \w+: |vfio: \w+: functions without ACS|every KUnit}"
 
 bench: stock guest ## count instructions, with the series and without
 	@scripts/bench

@@ -23,12 +23,17 @@ import threading
 import time
 
 import acpi
+import kcsan
 import machine
 import where
 
 TOP = where.TOP
 BUILD = where.BUILD
 OUT = where.OUT
+
+
+# Kernels that do, and are slow.
+LOOK_FOR_BUGS = ("debug", "kcsan")
 
 
 class X86:
@@ -38,7 +43,7 @@ class X86:
     serial = "ttyS0"
     files = "guest"
     kernels = {name: OUT[name] / "arch/x86/boot/bzImage"
-               for name in ("patched", "stock", "debug")}
+               for name in ("patched", "stock", *LOOK_FOR_BUGS)}
 
 
 class Arm64:
@@ -164,7 +169,7 @@ class Guest:
                 so their addresses are free for a machine that
                 guest/modules/replay.c brings to life, with an IOMMU; `name` is
                 only for the log then
-        kernel  'patched', 'stock', 'debug' or the path of a bzImage
+        kernel  'patched', 'stock', 'debug', 'kcsan' or the path of a bzImage
         more    devices beside those of the machine's file
         drives  what these have as disks, as QEMU takes it after -drive
         besides what else QEMU gets; a -cpu among it is the one that counts
@@ -183,8 +188,8 @@ class Guest:
             machine.load(name)
         if iommu in self.machine.without:
             raise machine.Skip(self.machine.without[iommu])
-        if kernel == "debug" and not X86.kernels[kernel].exists():
-            raise machine.Skip(f"not built: make debug KERNEL={where.KERNEL}")
+        if kernel in LOOK_FOR_BUGS and not X86.kernels[kernel].exists():
+            raise machine.Skip(f"not built: make {kernel} KERNEL={where.KERNEL}")
         self.iommu, self.kernel = iommu, kernel
         self.arch = arch = ARCHITECTURES.get(iommu, X86)
         files, memory = ("userspace", "1024") if userspace else (arch.files, "512")
@@ -248,10 +253,12 @@ class Guest:
         # seen where seconds have not passed. A guest that hangs is one that
         # does not answer in time.
         options = "no_timer_check rcupdate.rcu_cpu_stall_suppress=1 "
+        if self.kernel in LOOK_FOR_BUGS:
+            # To interpret ACPI's routing of INTx is slow there.
+            options += "acpi=noirq "
         if self.kernel == "debug":
-            # What is slow there: to note who allocated what, which KASAN notes
-            # as well, and to interpret ACPI's routing of INTx.
-            options += "slab_debug=FZP acpi=noirq "
+            # As is to note who allocated what, which KASAN notes as well.
+            options += "slab_debug=FZP "
         if self.iommu == "mock":
             options += f"{NO_PCI} "
         if self.iommu == "amd" and where.KERNEL != "6.12":
@@ -378,10 +385,13 @@ class Guest:
 
     def check_log(self):
         """Raises if the kernel printed a warning or worse."""
-        found = TROUBLE.search(self.log())
+        log = self.log()
+        if self.kernel == "kcsan":
+            log = kcsan.others_left_out(log)
+        found = TROUBLE.search(log)
         if found:
             raise GuestError(f"the kernel says '{found.group()}'\n"
-                             + self._tail(found.start()))
+                             + self._tail(log, found.start()))
 
     def kill(self):
         self.qemu.kill()
@@ -389,15 +399,15 @@ class Guest:
         for end in (self.agent, self.monitor, self.qemu.stderr):
             end.close()
 
-    def _tail(self, start=0):
-        lines = self.log()[max(start - 500, 0):].splitlines()[-40:]
+    def _tail(self, log, start=0):
+        lines = log[max(start - 500, 0):].splitlines()[-40:]
         return "\n".join(lines + [f"(the whole log is {self.logfile})"])
 
     def _fail(self, why):
         said = ""
         if self.qemu.poll() is not None:
             said = f"\nQEMU ended: {self.qemu.stderr.read().decode()}"
-        raise GuestError(f"{why}{said}\n{self._tail()}")
+        raise GuestError(f"{why}{said}\n{self._tail(self.log())}")
 
     def _receive(self, end, deadline, what):
         end.settimeout(deadline and max(deadline - time.monotonic(), 0.001))

@@ -25,6 +25,6 @@ BUILD = build(KERNEL)
 LINUX = BUILD / "linux"
 PATCHES = TOP / "patches" / KERNEL
 # The kernels that scripts/kernel builds. Stock's source is beside it.
-OUT = {name: BUILD / name for name in ("patched", "debug", "coverage", "arm64",
-                                    "noiommu")}
+OUT = {name: BUILD / name for name in ("patched", "debug", "kcsan", "coverage",
+                                       "arm64", "noiommu")}
 OUT["stock"] = BUILD / "base/stock"
