@@ -63,7 +63,7 @@ kunit: tree      ## run the series' KUnit suites on build/patched: see scripts/k
 check: stock userspace ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
 	@scripts/check
 
-kcsan: guest     ## look for data races while devices and owners come and go, on build/kcsan
+kcsan: kernel    ## look for data races while devices and owners come and go, on build/kcsan
 	@scripts/kernel kcsan
 	@scripts/guest
 	@ON=kcsan scripts/test "$${T:-storm: \w+: |vfio: \w+: functions without ACS|every KUnit}"

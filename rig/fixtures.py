@@ -20,6 +20,11 @@ GROUP_MF = "iommu=group_mf"
 LEAKS = ("sleep 6; cd /sys/kernel/debug; echo scan > kmemleak; "
          "echo scan > kmemleak; cat kmemleak")
 
+# Ports more for the switch of machines/switch, beside the two that it has
+THIRD_PORT, FOURTH_PORT = (
+    f"xio3130-downstream,id=dn{at},bus=up0,addr={at}.0,chassis={at + 4},slot={at + 4}"
+    for at in (2, 3))
+
 # Why a device has no group where firmware says whose IOMMU is whose, and no driver
 # has bound yet.
 UNBOUND = ("gets one when a driver binds, if an IOMMU covers it" if guest.BY_DRIVER

@@ -11,8 +11,8 @@ import random
 
 import guest
 import machine
-from fixtures import NO_DMA, NO_RESET, PLAIN, TESTED, bind, boot, claims, end, news, \
-    own, owned_as_whole, to_own
+from fixtures import NO_DMA, NO_RESET, PLAIN, TESTED, THIRD_PORT, bind, boot, claims, \
+    end, news, own, owned_as_whole, to_own
 from guest import UNSAFE
 
 NEEDS = "arm64 guest"
@@ -152,8 +152,7 @@ def enabled_meanwhile(iommu):
 # One more port of machines/switch, and what is below it. The other two isolate by
 # this option, as ports with ACS do; arm64 wants to be asked for that of the Root
 # Port, see machines/demo.
-THIRD = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=6,slot=6",
-         "edu,bus=dn2,addr=0.0"]
+THIRD = [THIRD_PORT, "edu,bus=dn2,addr=0.0"]
 TWO_ISOLATE = {
     "virtio": "pci=assume_acs=02:00.0;02:01.0",
     "smmu": "pci=assume_acs=02:00.0;02:01.0,config_acs=0011101@pci:1b36:000c"}

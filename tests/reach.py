@@ -6,8 +6,8 @@ the IOMMU does not see it: through a switch, through a device with several
 functions, or because the two belong together since lately, for which see late.py.
 """
 import guest
-from fixtures import ALONE, TESTED, NO_RESET, VENDORS, acs_control, bind, claims, \
-    driver, end, kselftest, members, news, own, owned_as_whole, partition, \
+from fixtures import ALONE, FOURTH_PORT, TESTED, THIRD_PORT, NO_RESET, VENDORS, \
+    acs_control, bind, claims, driver, end, kselftest, members, news, own, owned_as_whole, partition, \
     refused_as_shared, same_groups, set_word, to_own, unbind, word
 
 NEEDS = "stock debug guest"
@@ -19,9 +19,7 @@ WRONG_POLICIES = ("perhaps", "", "Refuse", "refuse,", " warn", "1", "x" * 300)
 
 # More ports of machines/switch, none of which has ACS. Below are two edu devices,
 # one that the host uses, and nothing yet.
-SWITCH = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=6,slot=6",
-          "virtio-rng-pci,bus=dn2,addr=0.0",
-          "xio3130-downstream,id=dn3,bus=up0,addr=3.0,chassis=7,slot=7"]
+SWITCH = [THIRD_PORT, "virtio-rng-pci,bus=dn2,addr=0.0", FOURTH_PORT]
 HERE, THERE, HOST, LATE = "03:00.0", "04:00.0", "05:00.0", "06:00.0"
 PORT = {HERE: "02:00.0", THERE: "02:01.0", HOST: "02:02.0", LATE: "02:03.0"}
 GROUP = {HERE: 512, THERE: 520, HOST: 528, LATE: 536}

@@ -7,8 +7,8 @@ The table is that of build/linux. Of a line of it, <what> stands for a name.
 import re
 
 import guest
-from fixtures import TESTED, PLAIN, UNBOUND, X86_IOMMUS, Skip, acs_control, bind, claims, end, \
-    news, own, printed, set_word, unbind, vfio_name, word
+from fixtures import TESTED, PLAIN, THIRD_PORT, UNBOUND, X86_IOMMUS, Skip, \
+    acs_control, bind, claims, end, news, own, printed, set_word, unbind, vfio_name, word
 
 NEEDS = "guest"
 GUIDE = guest.BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
@@ -22,8 +22,7 @@ FIRST, SECOND, USED = "01:00.0", "01:00.2", "01:00.3"
 GROUP = ["virtio-rng-pci,bus=rp0,addr=0.3"]
 
 # One more port of machines/switch, below which is a device that the host uses.
-SWITCH = ["xio3130-downstream,id=dn2,bus=up0,addr=2.0,chassis=6,slot=6",
-          "virtio-rng-pci,bus=dn2,addr=0.0"]
+SWITCH = [THIRD_PORT, "virtio-rng-pci,bus=dn2,addr=0.0"]
 HERE, THERE, HOST = "03:00.0", "04:00.0", "05:00.0"
 PORT = "02:00.0"        # above the first
 
@@ -43,12 +42,13 @@ LOG = {**dict.fromkeys((ON_DRIVER, OWNED, PAST, INTO, ACS_OFF, LATE),
                        "iommu: group {group}: refused: "),
        NO_IOMMU: "iommu: No groups so far: ", OFF: "iommu: No groups so far: ",
        NO_UNIT: r"\S+ {device}: No group: ",
-       UNBOUND: r"iommu: \d+ PCI devices have no group so far: (?:for each, |each )",
+       UNBOUND: r"iommu: \d+ PCI devices have no group so far: "
+                + ("each " if guest.BY_DRIVER else "for each, "),
        REFUSED: r"\S+ {device}: Failed to add to an iommu group: "}
 TOOL = {**dict.fromkeys((ON_DRIVER, OWNED, PAST, INTO, ACS_OFF, LATE),
                         "Group {group}: cannot be owned: "),
         **dict.fromkeys((NO_IOMMU, OFF, NO_UNIT), "No group: "),
-        UNBOUND: "No group: (?:it )?",
+        UNBOUND: "No group: " + ("it " if guest.BY_DRIVER else ""),
         REFUSED: "No group: (?:no IOMMU covers it, or )?"}
 
 

@@ -246,70 +246,34 @@ static int measure_floor(void)
 }
 
 /* What it takes to own a group, and to let go of it */
-static int time_owning(struct device *dev, u64 *claim, u64 *release)
-{
-	struct iommu_group *group = iommu_group_get(dev);
-	cycles_t start, end;
-	int ret;
-
-	if (!group)
-		return -ENODEV;
-
-	start = get_cycles();
-	ret = iommu_group_claim_dma_owner(group, claim);
-	end = get_cycles();
-	if (!ret) {
-		iommu_group_release_dma_owner(group);
-		*release += get_cycles() - end;
-		*claim += end - start;
-	}
-	iommu_group_put(group);
-
-	return ret;
-}
-
-static void say_owning(u64 claim, u64 release, unsigned int times)
-{
-	pr_notice("bench: %llu instructions to claim a group, %llu to release it\n",
-		  div_u64(claim, times), div_u64(release, times));
-}
-
-/* Of groups that reach nothing, and whose domain costs nothing */
 static int measure_owning(void)
 {
-	struct pgt_topo *topo = make(&layouts[1], 256, true, true);
-	u64 claim = 0, release = 0;
-	unsigned int i;
-	int ret = 0;
-
-	if (IS_ERR(topo))
-		return PTR_ERR(topo);
-
-	for (i = 0; i < topo->nr_fns && !ret; i++)
-		ret = time_owning(&topo->fns[i].pdev->dev, &claim, &release);
-	say_owning(claim, release, topo->nr_fns);
-	drop(topo);
-
-	return ret;
-}
-
-static int measure_own(void)
-{
 	struct device *dev = bus_find_device_by_name(&pci_bus_type, NULL, own);
-	u64 claim = 0, release = 0;
+	struct iommu_group *group = dev ? iommu_group_get(dev) : NULL;
+	cycles_t claim = 0, release = 0, start, end;
 	unsigned int i;
-	int ret = 0;
+	int ret = -ENODEV;
 
-	if (!dev)
-		return -ENODEV;
+	put_device(dev);
+	if (!group)
+		return ret;
 
 	/* The first may make a domain, which the group keeps */
-	ret = time_owning(dev, &claim, &release);
-	claim = release = 0;
-	for (i = 0; i < OWNED && !ret; i++)
-		ret = time_owning(dev, &claim, &release);
-	say_owning(claim, release, OWNED);
-	put_device(dev);
+	for (i = 0; i <= OWNED; i++) {
+		start = get_cycles();
+		ret = iommu_group_claim_dma_owner(group, &own);
+		end = get_cycles();
+		if (ret)
+			break;
+		iommu_group_release_dma_owner(group);
+		if (i) {
+			release += get_cycles() - end;
+			claim += end - start;
+		}
+	}
+	iommu_group_put(group);
+	pr_notice("bench: %llu instructions to claim a group, %llu to release it\n",
+		  div_u64(claim, OWNED), div_u64(release, OWNED));
 
 	return ret;
 }
@@ -320,14 +284,14 @@ static int __init bench_init(void)
 	int ret;
 
 	if (own)
-		return measure_own();
+		return measure_owning();
 
 	ret = pgt_suite_init(&suite);
 	if (ret)
 		return ret;
 
 	pgt_device_group = timed_device_group;
-	ret = measure_owning() ?: measure_floor();
+	ret = measure_floor();
 	for (i = 0; i < ARRAY_SIZE(layouts); i++)
 		for (j = 0; j < ARRAY_SIZE(sizes) && !ret; j++)
 			ret = measure_grouping(&layouts[i], sizes[j], true) ?:

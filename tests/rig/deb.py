@@ -217,11 +217,11 @@ def warns():
                                       ("6.12.1-amd64", "", 0, 0),
                                       ("6.12.1-amd64", "", None, 0)):
         with tempfile.TemporaryDirectory() as place:
-            for file, content in (("module/zfs/taint", f"{taint}\n".encode()),
-                                  ("module/e1000e/taint", b"\n"),
-                                  (secure_boot, bytes([6, 0, 0, 0, on or 0]))):
-                if file == secure_boot and on is None:
-                    continue
+            files = {"module/zfs/taint": f"{taint}\n".encode(),
+                     "module/e1000e/taint": b"\n"}
+            if on is not None:
+                files[secure_boot] = bytes([6, 0, 0, 0, on])
+            for file, content in files.items():
                 path = pathlib.Path(place, file)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
