@@ -13,13 +13,14 @@ from fixtures import TESTED, PLAIN, THIRD_PORT, UNBOUND, X86_IOMMUS, Skip, \
 NEEDS = "guest"
 GUIDE = guest.BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
 
-EPERM, EBUSY = "1", "16"
+EPERM, EBUSY, EINVAL = "1", "16", "22"
 # Of ACS: P2P Request Redirect, Completion Redirect, Upstream Forwarding
 REDIRECT = 0x04 | 0x08 | 0x10
 
 # A group of machines/multifunction with a device that the host uses.
 FIRST, SECOND, USED = "01:00.0", "01:00.2", "01:00.3"
 GROUP = ["virtio-rng-pci,bus=rp0,addr=0.3"]
+APART = "02:00.0"       # and one that is in another group
 
 # One more port of machines/switch, below which is a device that the host uses.
 SWITCH = [THIRD_PORT, "virtio-rng-pci,bus=dn2,addr=0.0"]
@@ -156,6 +157,25 @@ def open_already(iommu):
         granted(running, FIRST)
 
 
+def open_twice(iommu):
+    """A device by its own file, by two processes; and who insists floods nobody."""
+    line = "vfio-pci 0000:{}: refused: somebody has it open"
+    with booted("multifunction", iommu) as running:
+        bind(running, f"{FIRST} {SECOND} {APART}")
+        names = {device: vfio_name(running, device) for device in (FIRST, APART)}
+        own(running, f"device {names[FIRST]} device {names[APART]}")
+        for times, device in (1, FIRST), (30, FIRST), (1, APART):
+            news(running)
+            # In one process, so that it takes no time.
+            assert claims(running, "device " + f"{names[device]} " * times) == \
+                [EINVAL] * times
+            lines = [text for text in news(running) if "refused" in text]
+            assert set(lines) == {line.format(device)}, f"{times} times: {lines}"
+            assert len(lines) == 1 if times == 1 else len(lines) <= 10, lines
+        end(running, "vfio-claim")
+        granted(running, FIRST)
+
+
 def host_driver_refused(iommu):
     """While the group that its device is in has an owner; the log says so, and whose."""
     with booted("multifunction", iommu, more=GROUP) as running:
@@ -263,6 +283,9 @@ def cases():
                  acs_off)):
             yield (f"{iommu}: the log, lsiommu and the guide's table have the same "
                    f"words for {what}", function, iommu)
+        yield (f"{iommu}: a device that somebody has open by its own file has a line for "
+               "who binds it, some for who insists, and another device its own",
+               open_twice, iommu)
     for name, iommu, cmdline, symptom, device, bind_all in UNGROUPED:
         if symptom == UNBOUND and not guest.BY_DRIVER:
             continue    # every device of these machines has a group
