@@ -6,7 +6,7 @@ the IOMMU does not see it: through a switch, through a device with several
 functions, or because the two belong together since lately, for which see late.py.
 """
 import guest
-from fixtures import ALONE, FOURTH_PORT, TESTED, THIRD_PORT, NO_RESET, VENDORS, \
+from fixtures import ALONE, FOURTH_PORT, TESTED, THIRD_PORT, NO_RESET, VENDORS, Skip, \
     acs_control, bind, claims, driver, end, kselftest, members, news, own, owned_as_whole, partition, \
     refused_as_shared, same_groups, set_word, to_own, unbind, word
 
@@ -25,6 +25,13 @@ PORT = {HERE: "02:00.0", THERE: "02:01.0", HOST: "02:02.0", LATE: "02:03.0"}
 GROUP = {HERE: 512, THERE: 520, HOST: 528, LATE: 536}
 # The same with another device for the host, in place of nothing.
 TWO_FOR_HOST = [*SWITCH, "virtio-rng-pci,bus=dn3,addr=0.0"]
+# One that has nothing to do with all these.
+APART = "00:08.0"
+BESIDE_SWITCH = ["edu,bus=pcie.0,addr=8.0"]
+
+# How often somebody tries who does not give up, and what he may have of the log: so
+# many lines in so many seconds.
+ATTEMPTS, LINES, INTERVAL = 30, 10, 5
 
 # For machines/root-ports, whose ports have ACS and so a group each: a function
 # without ACS beside them, and a device for the host below the third one.
@@ -133,6 +140,16 @@ def give_to_host(running, device):
 def on_switch(iommu, cmdline="", more=SWITCH, **options):
     return guest.Guest("switch", iommu, cmdline, TESTED, log="reach", more=more,
                        **options)
+
+
+def insist(running, words, answer):
+    """Claims it over and over, and lets go; gives how many lines are allowed."""
+    before, *answers, after = running.sh(
+        "cut -d ' ' -f 1 /proc/uptime; "
+        f"for i in $(seq {ATTEMPTS}); do vfio-claim {words}; done; "
+        "cut -d ' ' -f 1 /proc/uptime").splitlines()
+    assert [line.split()[1] for line in answers] == [answer] * ATTEMPTS, answers
+    return LINES * (1 + int((float(after) - float(before)) / INTERVAL))
 
 
 def host_in_the_way(iommu, policy, by_option):
@@ -614,6 +631,47 @@ def left_alone(iommu):
         assert not driver(running, HOST), driver(running, HOST)
 
 
+def nobody_floods(iommu, policy, way):
+    """Who claims over and over has some lines, and another group's claim its own."""
+    refuse = policy == "refuse"
+    with on_switch(iommu, f"iommu.reach={policy}") as running:
+        bind(running, f"{HERE} {THERE}")
+        said(running)
+        allowed = insist(running, to_own(running, way, HERE), EPERM if refuse else "0")
+        if allowed >= ATTEMPTS:
+            raise Skip("this machine is too busy to tell")
+        lines = said(running)
+        assert set(lines) == {past(GROUP[HERE], HOST, "virtio-pci", PORT[HERE],
+                                   refused=refuse)}, lines
+        assert len(lines) <= allowed, f"{len(lines)} lines, not {allowed}"
+        claim(running, to_own(running, way, THERE), not refuse,
+              [past(GROUP[THERE], HOST, "virtio-pci", PORT[THERE], refused=refuse)])
+
+
+def retries_are_silent(iommu):
+    """Who is refused has a line, however often others let go of what is not his."""
+    with on_switch(iommu, "iommu.reach=refuse", TWO_FOR_HOST + BESIDE_SWITCH) as running:
+        for device in HOST, LATE:
+            unbind(running, device)
+        bind(running, f"{HERE} {APART}")
+        own(running, to_own(running, "container", HERE))
+        said(running)
+        assert not to_host(running, HOST)
+        lines = said(running)
+        assert lines == [bound_past(HOST, GROUP[HERE], PORT[HERE])], lines
+        insist(running, to_own(running, "iommufd", APART), "0")
+        # Drivers are tried again some time after the release.
+        running.sh("sleep 1")
+        lines = said(running)
+        assert not lines, f"{len(lines)} lines: {lines[:2]}"
+        assert not to_host(running, LATE)
+        lines = said(running)
+        assert lines == [bound_past(LATE, GROUP[HERE], PORT[HERE])], lines
+        end(running, "vfio-claim")
+        for device in HOST, LATE:
+            give_to_host(running, device)
+
+
 def states(iommu):
     """Who has each group, while it changes hands."""
     with on_switch(iommu) as running:
@@ -660,6 +718,10 @@ def cases():
                    "iommufd, with devices that reach each other",
                    two_owners, iommu, policy)
             for way in WAYS:
+                yield (f"{iommu}, {policy}, {way}: who claims over and over what is "
+                       f"{'refused' if policy == 'refuse' else 'warned of'} has some "
+                       "lines and not all, and another group's claim has its line",
+                       nobody_floods, iommu, policy, way)
                 yield (f"{iommu}, {policy}, {way}: a driver of the host that "
                        "binds what an owned group reaches "
                        + ("is refused, and bound after its release"
@@ -677,6 +739,9 @@ def cases():
                    "beside it and what is below them", function, iommu, policy)
         yield (f"{iommu}: a device that was refused and had another driver since is "
                "not bound by itself", left_alone, iommu)
+        yield (f"{iommu}: a driver that was refused is not told again when an "
+               "unrelated owner lets go, over and over, and another's refusal has its "
+               "line", retries_are_silent, iommu)
         yield (f"{iommu}: the file state says who has a group, and who reaches it",
                states, iommu)
         yield (f"{iommu}: warn is the default, a wrong word changes nothing and is "
