@@ -358,14 +358,21 @@ def binds_later(iommu, policy, way):
         give_to_host(running, HOST)
 
 
-def arrives_later(iommu):
-    """A device that is hot-added where an owned group reaches it."""
-    with on_switch(iommu, "iommu.reach=refuse", bind=False) as running:
-        unbind(running, HOST)
+def arrives_later(iommu, again):
+    """A device that is hot-added, or found again, where an owned group reaches it."""
+    with on_switch(iommu, "iommu.reach=refuse", TWO_FOR_HOST if again else SWITCH,
+                   bind=False) as running:
+        for device in (HOST, LATE) if again else (HOST,):
+            unbind(running, device)
         bind(running, HERE)
         own(running, f"group {GROUP[HERE]}")
         said(running)
-        running.device_add("virtio-rng-pci", id="late", bus="dn3", addr="0.0")
+        if again:
+            running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{LATE}/remove")
+            assert LATE not in running.groups()
+            running.sh("echo 1 > /sys/bus/pci/rescan")
+        else:
+            running.device_add("virtio-rng-pci", id="late", bus="dn3", addr="0.0")
         lines = []
         running.wait(lambda: lines.extend(said(running)) or lines, "a line")
         assert lines == [bound_past(LATE, GROUP[HERE], PORT[HERE])], lines
@@ -775,8 +782,10 @@ def cases():
             yield (f"{name}, {iommu}: each group's reach file has what it "
                    "reaches, for root", files, name, iommu, more, expected)
     for iommu in (*VENDORS, "virtio"):
-        yield (f"{iommu}: a device that is hot-added in reach is off, and bound "
-               "after the release", arrives_later, iommu)
+        for again in False, True:
+            yield (f"{iommu}: a device that is "
+                   f"{'removed and found again' if again else 'hot-added'} in reach is "
+                   "off, and bound after the release", arrives_later, iommu, again)
         yield (f"{iommu}: virtual functions below a port that lost its ACS are in "
                "its group, as on stock", virtual_functions, iommu)
     if guest.BY_DRIVER:     # else none is without a group
