@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Why devices share a group: iommu_group_reason."""
+import guest
 import machine
-from fixtures import GROUP_MF, PLAIN, VENDORS, X86_IOMMUS, boot, requester_id
+from fixtures import GROUP_MF, PLAIN, TESTED, VENDORS, X86_IOMMUS, boot, requester_id
 
 NEEDS = "guest arm64"
 RULES = ("alias", "path", "function", "group_mf")
+# The locks that all groups share; and what waits for one of them, for the group's own,
+# and for the device's.
+LOCKS = ("iommu_probe_device_lock", "pci_reach_mutex", "pci_group_mutex")
+WAIT = ("cat /sys/kernel/iommu_groups/{group}/reach",
+        "cat /sys/kernel/iommu_groups/{group}/type",
+        "echo {device} > /sys/bus/pci/drivers_probe")
 
 
 def lowest(devices):
@@ -78,6 +85,33 @@ def group_mf_is_named(iommu):
             f"{device}: {found[device]}, not {reason}"
 
 
+def no_lock_is_taken(iommu):
+    """Whoever has the locks of groups and devices, a reader does not wait."""
+    with guest.Guest("switch", iommu, kernel=TESTED, log="reason-locks") as running:
+        before = running.reasons()
+        # Endpoints, which have no driver, and the ports above them.
+        held = ["03:00.0", "04:00.0", "01:00.0", "02:00.0", "02:01.0"]
+        assert before.keys() > set(held), before
+        waiting = [command.format(group=running.groups()[held[0]],
+                                  device=machine.full(held[0])) for command in WAIT]
+        addresses = running.sh("awk '$3 ~ /^(" + "|".join(LOCKS)
+                               + ")$/ { print \"0x\" $1 }' /proc/kallsyms").split()
+        assert len(addresses) == len(LOCKS), addresses
+        running.sh(f"insmod /hold_locks.ko mutexes={','.join(addresses)} devices="
+                   + ",".join(map(machine.full, held)))
+        # They do not end, nor does this command if a reader of reasons waits.
+        for nth, command in enumerate(waiting):
+            running.sh(f"{{ {command} && echo done; }} > /tmp/{nth} 2>&1 &")
+        assert running.reasons() == before
+        running.sh("sleep 1")
+        for nth, command in enumerate(waiting):
+            assert running.read(f"/tmp/{nth}") == "", f"'{command}' takes no lock"
+        running.sh("rmmod hold_locks")
+        for nth, command in enumerate(waiting):
+            running.wait(lambda nth=nth: running.read(f"/tmp/{nth}").endswith("done\n"),
+                         f"'{command}' to end")
+
+
 def cases():
     for name in machine.names():
         for iommu in X86_IOMMUS:
@@ -101,5 +135,8 @@ def cases():
                 yield (f"{name}, {iommu}: reasons lead to the base with '{cmdline}'",
                        lead_to_base, name, iommu, cmdline)
     for iommu in VENDORS:
+        yield (f"{iommu}: who reads a reason does not wait for who holds the locks of "
+               "groups and devices, as those of other files do", no_lock_is_taken,
+               iommu)
         yield (f"{iommu}: what only the option ties says group_mf",
                group_mf_is_named, iommu)
