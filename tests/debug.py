@@ -9,10 +9,13 @@ import re
 import counters
 import guest
 import machine
-from fixtures import TESTED, VENDORS, X86_IOMMUS, no_leaks, partition, same_groups
+from fixtures import TESTED, VENDORS, X86_IOMMUS, bind, claims, members, no_leaks, \
+    partition, same_groups, to_own
 
 NEEDS = "debug guest"
 FAULTS = 400
+# More than the locks that lockdep lets a task hold, 48, in eights.
+MANY = 56
 # Others may complain of the same, but this says that there is no group.
 ERROR = re.compile(r"^<3>.*: Failed to add to (an )?iommu group\b",
                    re.MULTILINE)
@@ -43,6 +46,38 @@ def as_described(name, iommu):
                    "cat $d/iommu_group_reason; done 2>/dev/null; true")
         if kmemleak:
             no_leaks(running)
+
+
+def below(port, at):
+    """A switch below a port of machines/switch, and more functions than lockdep counts
+    locks of one task."""
+    up = f"up{at}"
+    devices = [f"xio3130-downstream,id={port},bus=up0,addr={at}.0,hotplug=off,"
+               f"chassis={at + 4},slot={at + 4}", f"x3130-upstream,id={up},bus={port}"]
+    for nth in range(MANY // 8):
+        devices.append(f"xio3130-downstream,id={up}dn{nth},bus={up},addr={nth}.0,"
+                       f"hotplug=off,chassis={16 * at + nth},slot={nth}")
+        devices += [f"edu,bus={up}dn{nth},addr=0.{function},multifunction=on"
+                    for function in range(8)]
+    return devices
+
+
+def many_are_claimed(iommu):
+    """A group of more devices than a task may hold locks, which reaches as many."""
+    with guest.Guest("switch", iommu, "iommu.reach=refuse kmemleak=off", kernel="debug",
+                     log="debug-many", more=[*below("dn2", 2), *below("dn3", 3)],
+                     acpi_hotplug=False) as running:
+        groups = running.groups()
+        found = {number: devices for number, devices in members(running).items()
+                 if len(devices) > MANY}
+        assert len(found) == 2, {number: len(found[number]) for number in found}
+        one, other = sorted(found)
+        assert f"{other} switch " in running.read(f"/sys/kernel/iommu_groups/{one}/reach")
+        device = next(name for name in sorted(groups) if groups[name] == one
+                      and name.endswith(".7"))
+        bind(running, device)
+        for way in "container", "iommufd":
+            assert claims(running, to_own(running, way, device)) == ["0"], way
 
 
 def every_allocation_fails(iommu):
@@ -126,6 +161,8 @@ def cases():
         for iommu in VENDORS:
             yield (f"{name}, {iommu}: groups are as described, devices come "
                    "and go, nothing is reported", as_described, name, iommu)
+    yield ("a group of more devices than a task may hold locks, which reaches as many, is "
+           "claimed, and nothing is reported", many_are_claimed, VENDORS[0])
     for iommu in X86_IOMMUS:
         yield (f"{iommu}: every allocation fails in turn while a device is "
                "grouped, it has all of its group or nothing, one line says so",
