@@ -638,6 +638,39 @@ def left_alone(iommu):
         assert not driver(running, HOST), driver(running, HOST)
 
 
+def found_again(iommu):
+    """What it reaches and who is refused is as before, also beside an owner."""
+    with on_switch(iommu, "iommu.reach=refuse") as running:
+        files = {group: reach(running, group) for group in members(running)}
+        assert files[GROUP[HERE]] and files[GROUP[THERE]], files
+        # A device, its port, and the switch
+        for gone in HERE, PORT[HERE], "01:00.0":
+            all_are_gone = gone == "01:00.0"
+            if not all_are_gone:
+                unbind(running, HOST)
+                bind(running, THERE)
+                own(running, f"group {GROUP[THERE]}")
+            running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{gone}/remove")
+            assert gone not in running.groups() and HERE not in running.groups()
+            running.sh("echo 1 > /sys/bus/pci/rescan")
+            found = {group: reach(running, group) for group in members(running)}
+            assert found == files, f"{gone}: {found}, not {files}"
+            if all_are_gone:
+                unbind(running, HOST)
+                bind(running, THERE)
+                own(running, f"group {GROUP[THERE]}")
+            bind(running, HERE)
+            claim(running, f"group {GROUP[HERE]}", False,
+                  [past(GROUP[HERE], THERE, "another owner", PORT[HERE])])
+            end(running, "vfio-claim")
+            claim(running, f"group {GROUP[HERE]}", True, [])
+            own(running, f"group {GROUP[HERE]}")
+            claim(running, f"group {GROUP[THERE]}", False,
+                  [past(GROUP[THERE], HERE, "another owner", PORT[THERE])])
+            end(running, "vfio-claim")
+            assert to_host(running, HOST)
+
+
 def nobody_floods(iommu, policy, way):
     """Who claims over and over has some lines, and another group's claim its own."""
     refuse = policy == "refuse"
@@ -746,6 +779,8 @@ def cases():
                    "beside it and what is below them", function, iommu, policy)
         yield (f"{iommu}: a device that was refused and had another driver since is "
                "not bound by itself", left_alone, iommu)
+        yield (f"{iommu}: a device, its port or the switch is removed and found again, and "
+               "who reaches it and is refused is as before", found_again, iommu)
         yield (f"{iommu}: a driver that was refused is not told again when an "
                "unrelated owner lets go, over and over, and another's refusal has its "
                "line", retries_are_silent, iommu)
