@@ -907,13 +907,22 @@ def root_in_guest():
 
 
 def console_in_guest():
-    """The card that firmware wrote to, is not given away by accident."""
+    """The card that firmware wrote to, is not given away by accident.
+
+    But for another one that the host goes on with, which VFIO's is not.
+    """
+    other = "00:09.0"
     with guest.Guest("demo", "intel", kernel=TESTED, log="handover-console",
-                     more=["VGA,bus=pcie.0,addr=8.0"]) as running:
+                     more=["VGA,bus=pcie.0,addr=8.0",
+                           "virtio-gpu-pci,bus=pcie.0,addr=9.0"]) as running:
         assert "holds the console\n" in running.sh("lsiommu 00:08.0")
+        assert running.links("driver")[other] == "virtio-pci"
+        running.sh("lsiommu --handover 00:08.0")
+        bind(running, other)
         status, said = running.run("lsiommu --handover 00:08.0")
         assert status == 1 and "is the only card of the console" in said, said
         running.sh("lsiommu --handover --force 00:08.0")
+        running.sh("lsiommu --handover 00:09.0")
 
 
 def by_path():
