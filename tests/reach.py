@@ -688,6 +688,25 @@ def nobody_floods(iommu, policy, way):
               [past(GROUP[THERE], HOST, "virtio-pci", PORT[THERE], refused=refuse)])
 
 
+def owners_keep_no_line(iommu):
+    """Who has a device of an owned group claims it in vain, over and over."""
+    one, other, host, group = "05:00.0", "06:00.0", "08:00.0", 512
+    more = ["xio3130-downstream,id=dn4,bus=up0,addr=2.0,chassis=6,slot=6",
+            "virtio-rng-pci,bus=dn4,addr=0.0"]
+    with guest.Guest("nested-switches", iommu, "iommu.reach=refuse", TESTED,
+                     log="owner-lines", more=more) as running:
+        unbind(running, host)
+        bind(running, f"{one} {other}")
+        own(running, to_own(running, "iommufd", one))
+        insist(running, to_own(running, "iommufd", other), EPERM)
+        said(running)
+        assert not to_host(running, host)
+        lines = said(running)
+        assert lines == [bound_past(host, group, "02:00.0")], lines
+        end(running, "vfio-claim")
+        give_to_host(running, host)
+
+
 def retries_are_silent(iommu):
     """Who is refused has a line, however often others let go of what is not his."""
     with on_switch(iommu, "iommu.reach=refuse", TWO_FOR_HOST + BESIDE_SWITCH) as running:
@@ -781,6 +800,8 @@ def cases():
                "not bound by itself", left_alone, iommu)
         yield (f"{iommu}: a device, its port or the switch is removed and found again, and "
                "who reaches it and is refused is as before", found_again, iommu)
+        yield (f"{iommu}: a driver of the host that is refused has its line, however often "
+               "the owned group is claimed in vain", owners_keep_no_line, iommu)
         yield (f"{iommu}: a driver that was refused is not told again when an "
                "unrelated owner lets go, over and over, and another's refusal has its "
                "line", retries_are_silent, iommu)
