@@ -7,7 +7,8 @@
 
 Every wait has an end: a guest that does not answer is ended, and the error that
 is raised has the last lines of its log. So does a guest whose kernel printed a
-warning, when the `with` ends.
+warning, when the `with` ends. One that hangs before anything is grouped is started
+again, once.
 """
 import base64
 import collections
@@ -16,13 +17,17 @@ import json
 import os
 import pathlib
 import re
+import select
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 import acpi
+import counters
+import hung
 import kcsan
 import machine
 import where
@@ -158,6 +163,10 @@ def firmware_table(name, iommu, table):
 
 
 class Guest:
+    # Seconds: to boot in all, and without a line
+    BOOT = 600
+    quiet = hung.QUIET
+
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
                  log=None, console=False, icount=False, more=(), tables=True,
                  userspace=False, acpi_hotplug=True, bind=True, drives=(),
@@ -191,6 +200,8 @@ class Guest:
         if kernel in LOOK_FOR_BUGS and not X86.kernels[kernel].exists():
             raise machine.Skip(f"not built: make {kernel} KERNEL={where.KERNEL}")
         self.iommu, self.kernel = iommu, kernel
+        if kernel in LOOK_FOR_BUGS:
+            self.quiet = hung.QUIET_WHERE_SLOW
         self.arch = arch = ARCHITECTURES.get(iommu, X86)
         files, memory = ("userspace", "1024") if userspace else (arch.files, "512")
         self.console = "/dev/" + arch.serial
@@ -198,22 +209,20 @@ class Guest:
             log or name, iommu, re.sub(r"[^A-Za-z0-9]+", "-", cmdline),
             pathlib.Path(kernel).name if kernel != "patched" else "")
         self.logfile.parent.mkdir(parents=True, exist_ok=True)
+        self.state = self.logfile.with_suffix(".hung")
+        self.state.unlink(missing_ok=True)
         initramfs = BUILD / files / "initramfs.cpio"
         if tables and (iommu == "mock" or iommu in self.machine.tables):
             initramfs = self._with_table(initramfs)
-        self.agent, agent = socket.socketpair()
-        self.monitor, monitor = socket.socketpair()
-        self.received = {self.agent: b"", self.monitor: b""}
         serial = "file,id=log,path=" + str(self.logfile)
         if console:
             serial = f"stdio,id=log,signal=off,logfile={self.logfile}"
-        command = [
-            *qemu(arch, memory, arch.kernels.get(kernel, kernel),
+        self.image = arch.kernels.get(kernel, kernel)
+        self.command = command = [
+            *qemu(arch, memory, self.image,
                   f"{self._options(console)} {cmdline}"),
             "-initrd", str(initramfs), "-smp", "2", *arch.talk,
             "-chardev", serial,
-            "-chardev", f"socket,id=agent,fd={agent.fileno()}",
-            "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
             "-mon", "chardev=monitor,mode=control",
             *IOMMU[iommu]]
         if not acpi_hotplug:
@@ -226,25 +235,75 @@ class Guest:
         command += besides
         for device in [*self.machine.devices, *more]:
             command += ["-device", device]
-        self.qemu = subprocess.Popen(
-            command, pass_fds=[agent.fileno(), monitor.fileno()],
-            stdin=None if console else subprocess.DEVNULL,
-            stderr=subprocess.PIPE)
-        agent.close()
-        monitor.close()
+        self._start(console)
         try:
+            if not console and self._hangs():
+                self.started_again()
+                self.kill()
+                self._start(console)
+                if self._hangs():
+                    self._fail("the guest hangs a second time before it groups anything")
             # The debug kernel takes minutes where others use the cores as well.
-            if self._line(self.agent, 600, "boot") != b"ready":
+            if self._line(self.agent, self.BOOT, "boot") != b"ready":
                 self._fail("the guest's init does not speak as expected")
             if bind and iommu in BY_DRIVER:
                 self.sh(BIND_ALL)
             for line in self.machine.guest:
                 self.sh(line)
-            self._line(self.monitor, 60, "greet")
-            self.qmp("qmp_capabilities")
         except BaseException:
             self.kill()
             raise
+
+    def _start(self, console):
+        self.agent, agent = socket.socketpair()
+        self.monitor, monitor = socket.socketpair()
+        self.received = {self.agent: b"", self.monitor: b""}
+        self.logfile.write_bytes(b"")   # not what a boot before printed
+        self.qemu = subprocess.Popen(
+            [*self.command,
+             "-chardev", f"socket,id=agent,fd={agent.fileno()}",
+             "-chardev", f"socket,id=monitor,fd={monitor.fileno()}"],
+            pass_fds=[agent.fileno(), monitor.fileno()],
+            stdin=None if console else subprocess.DEVNULL,
+            stderr=subprocess.PIPE)
+        agent.close()
+        monitor.close()
+        self.greeted = False
+
+    def _hangs(self):
+        """Waits till init speaks; true where it never will, and that is excused."""
+        end = time.monotonic() + self.BOOT
+        size, since, looked = 0, time.monotonic(), False
+        while not select.select([self.agent], [], [], 1)[0]:
+            now = time.monotonic()
+            if len(self.log()) != size:
+                size, since, looked = len(self.log()), now, False
+            elif now > since + self.quiet and not looked:
+                looked = True
+                if self._is_excused():
+                    return True
+            if now > end:
+                self._fail("the guest does not boot in time")
+        return False
+
+    def _is_excused(self):
+        """Asks QEMU where it hangs, and writes that into a file beside the log."""
+        log, said = self.log(), ""
+        for _ in range(3):      # is anything going on?
+            for command in hung.STATE:
+                said += f"{command}\n"
+                said += self.qmp("human-monitor-command", **{"command-line": command})
+        symbols = [path for path in (folder / "System.map" for folder
+                                     in pathlib.Path(self.image).parents)
+                   if path.exists()]
+        where = hung.places(said, symbols[0].read_text() if symbols else "")
+        self.state.write_text(f"{log}\n{said}\nCPUs are in: {' '.join(where)}\n")
+        return not TROUBLE.search(log) and hung.is_excused(log, where)
+
+    def started_again(self):
+        counters.add("guests that hung before they grouped anything, and were started "
+                     "again")
+        print(f"# hung, and started again: see {self.state}", file=sys.stderr, flush=True)
 
     def _options(self, console):
         """What the kernel is told, whatever a test tells it."""
@@ -348,6 +407,9 @@ class Guest:
 
     def qmp(self, command, **arguments):
         """Sends a command to QEMU's monitor, and gives its result."""
+        if not self.greeted:
+            self.greeted = bool(self._line(self.monitor, 60, "greet"))
+            self.qmp("qmp_capabilities")
         self.monitor.sendall(json.dumps(
             {"execute": command, "arguments": arguments}).encode())
         while True:
@@ -401,6 +463,8 @@ class Guest:
 
     def _tail(self, log, start=0):
         lines = log[max(start - 500, 0):].splitlines()[-40:]
+        if self.state.exists():
+            lines.append(f"(it hung: {self.state})")
         return "\n".join(lines + [f"(the whole log is {self.logfile})"])
 
     def _fail(self, why):
