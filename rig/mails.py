@@ -5,7 +5,7 @@ import os
 import re
 
 import where
-from command import OWN_GIT
+from command import OWN_GIT, git
 
 
 def env(name, address):
@@ -39,3 +39,9 @@ def patches(kernel):
     return [Mail(path) for path
             in sorted((where.TOP / "patches" / kernel).glob("[0-9]*.patch"))
             if not path.name.startswith("0000-")]
+
+
+def ids(text):
+    """Of each patch in a text, what tells it from another."""
+    made = git("patch-id", "--stable", cwd=where.TOP, input=text)
+    return [line.split()[0] for line in made.splitlines()]

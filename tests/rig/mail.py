@@ -61,9 +61,11 @@ def is_written(name):
         for subject in wanted:  # the shortlog breaks long ones
             assert subject in " ".join(letter.split()), f"no '{subject}' in {letter}"
         assert "***" not in letter
+        below = [subject for one in parts.below(part, known) for subject in one.patches
+                 if subject in commits]
+        files = {mail.subject: mail.path for mail in mails.patches(where.KERNEL)}
         on = re.findall("^prerequisite-patch-id: (.*)$", letter, re.M)
-        count = git("rev-list", "--count", f"base..{start}")
-        assert len(set(on)) == len(on) == int(count), on
+        assert on == [mails.ids(files[subject].read_text())[0] for subject in below], on
         for number, patch in enumerate(patches, 1):
             text = patch.read_text()
             assert f"\nSigned-off-by: {SENDER}\n" in text, text
@@ -76,8 +78,6 @@ def is_written(name):
                              "^Cc: linux-kernel@vger.kernel.org", text, re.M), text
 
         # It is put on the base and what it builds on, and no more; git takes it there.
-        below = [subject for one in parts.below(part, known) for subject in one.patches
-                 if subject in commits]
         there = git("log", "--reverse", "--format=%s", f"base..{start}")
         assert there.splitlines() == below, there
         tree = f"{place}/tree"
