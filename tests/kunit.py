@@ -16,9 +16,9 @@ import subprocess
 import threading
 
 import counters
-from guest import BUILD, OUT, TOP, TROUBLE
+from guest import TROUBLE
 from fixtures import TESTED, Skip
-from where import KERNEL, KERNELS
+from where import BUILD, KERNEL, KERNELS, OUT, TOP
 
 NEEDS = "stock kernel"
 # As many as the suites take unasked, or fewer.

@@ -13,10 +13,11 @@ import guest
 import machine
 from fixtures import PLAIN, TESTED, UNBOUND, VENDORS, X86_IOMMUS, Skip, bind, boot, \
     claims, news, own, vfio_name
+from where import BUILD
 
 NEEDS = "stock arm64 userspace"
-PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or guest.BUILD / "guest/lsiommu")
-MAN = guest.BUILD / "linux/tools/iommu/lsiommu.8"
+PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or BUILD / "guest/lsiommu")
+MAN = BUILD / "linux/tools/iommu/lsiommu.8"
 EPERM = "1"
 COLUMNS = 100
 

@@ -9,9 +9,10 @@ import re
 import guest
 from fixtures import TESTED, PLAIN, THIRD_PORT, UNBOUND, X86_IOMMUS, Skip, \
     acs_control, bind, claims, end, news, own, printed, set_word, unbind, vfio_name, word
+from where import BUILD
 
 NEEDS = "guest"
-GUIDE = guest.BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
+GUIDE = BUILD / "linux/Documentation/admin-guide/iommu-groups.rst"
 
 EPERM, EBUSY, EINVAL = "1", "16", "22"
 # Of ACS: P2P Request Redirect, Completion Redirect, Upstream Forwarding
