@@ -28,7 +28,7 @@ THIRD_PORT, FOURTH_PORT = (
 # Why a device has no group where firmware says whose IOMMU is whose, and no driver
 # has bound yet.
 UNBOUND = ("gets one when a driver binds, if an IOMMU covers it" if guest.BY_DRIVER
-           else "no IOMMU covers it, or the log says why not")
+           else "no IOMMU in use covers it, or the log says why")
 
 # The extended capability of ACS, and where in it the Control register is.
 ACS, ACS_CONTROL = 0x0d, 6
