@@ -276,8 +276,8 @@ class Guest:
         size, since, looked = 0, time.monotonic(), False
         while not select.select([self.agent], [], [], 1)[0]:
             now = time.monotonic()
-            if len(self.log()) != size:
-                size, since, looked = len(self.log()), now, False
+            if self.logfile.stat().st_size != size:
+                size, since, looked = self.logfile.stat().st_size, now, False
             elif now > since + self.quiet and not looked:
                 looked = True
                 if self._is_excused():
@@ -296,9 +296,9 @@ class Guest:
         symbols = [path for path in (folder / "System.map" for folder
                                      in pathlib.Path(self.image).parents)
                    if path.exists()]
-        where = hung.places(said, symbols[0].read_text() if symbols else "")
-        self.state.write_text(f"{log}\n{said}\nCPUs are in: {' '.join(where)}\n")
-        return not TROUBLE.search(log) and hung.is_excused(log, where)
+        places = hung.places(said, symbols[0].read_text() if symbols else "")
+        self.state.write_text(f"{log}\n{said}\nCPUs are in: {' '.join(places)}\n")
+        return not TROUBLE.search(log) and hung.is_excused(log, places)
 
     def started_again(self):
         counters.add("guests that hung before they grouped anything, and were started "

@@ -142,6 +142,21 @@ def on_switch(iommu, cmdline="", more=SWITCH, **options):
                        **options)
 
 
+def remove_and_rescan(running, device):
+    """Of a device and all that is below it; gives the groups without these."""
+    running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{device}/remove")
+    left = running.groups()
+    running.sh("echo 1 > /sys/bus/pci/rescan")
+    return left
+
+
+def other_owns(running):
+    """What the host has is let go of, and the other device on the switch is owned."""
+    unbind(running, HOST)
+    bind(running, THERE)
+    own(running, f"group {GROUP[THERE]}")
+
+
 def insist(running, words, answer):
     """Claims it over and over, and lets go; gives how many lines are allowed."""
     before, *answers, after = running.sh(
@@ -368,9 +383,7 @@ def arrives_later(iommu, again):
         own(running, f"group {GROUP[HERE]}")
         said(running)
         if again:
-            running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{LATE}/remove")
-            assert LATE not in running.groups()
-            running.sh("echo 1 > /sys/bus/pci/rescan")
+            assert LATE not in remove_and_rescan(running, LATE)
         else:
             running.device_add("virtio-rng-pci", id="late", bus="dn3", addr="0.0")
         lines = []
@@ -647,18 +660,13 @@ def found_again(iommu):
         for gone in HERE, PORT[HERE], "01:00.0":
             all_are_gone = gone == "01:00.0"
             if not all_are_gone:
-                unbind(running, HOST)
-                bind(running, THERE)
-                own(running, f"group {GROUP[THERE]}")
-            running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{gone}/remove")
-            assert gone not in running.groups() and HERE not in running.groups()
-            running.sh("echo 1 > /sys/bus/pci/rescan")
+                other_owns(running)
+            left = remove_and_rescan(running, gone)
+            assert gone not in left and HERE not in left
             found = {group: reach(running, group) for group in members(running)}
             assert found == files, f"{gone}: {found}, not {files}"
             if all_are_gone:
-                unbind(running, HOST)
-                bind(running, THERE)
-                own(running, f"group {GROUP[THERE]}")
+                other_owns(running)
             bind(running, HERE)
             claim(running, f"group {GROUP[HERE]}", False,
                   [past(GROUP[HERE], THERE, "another owner", PORT[HERE])])
