@@ -73,6 +73,8 @@ def packages():
 
 
 def build():
+    """From nothing: compiled_as_kbuild_does() looks at how that went."""
+    shutil.rmtree(where.BUILD / "debtest-tree", ignore_errors=True)
     with tempfile.TemporaryDirectory() as place:
         loaded = pathlib.Path(place, "lsmod")
         loaded.write_text(LSMOD)
