@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The rig itself: what it says, and that it loses nobody's work."""
 import functools
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
 import re
@@ -97,6 +99,29 @@ done
                          re.MULTILINE)
         (place / "vmlinux").touch()
         assert re.search(r"^all: \d+ steps, 0:\d+$", must(*command), re.MULTILINE)
+
+
+def time_left():
+    """Said once there is enough to tell by, and of what was expected only."""
+    loader = importlib.machinery.SourceFileLoader("step", f"{TOP}/rig/step")
+    step = importlib.util.module_from_spec(importlib.util.spec_from_loader("step", loader))
+    loader.exec_module(step)
+    for count, expected, seconds, said in (
+            (0, 100, 0, " 0% (0 of about 100)"),
+            (0, 100, 600, " 0% (0 of about 100)"),
+            (0, 0, 600, " 0% (0 of about 0)"),
+            # Fast ones come first, or one that is slow does
+            (40, 100, 19, "40% (40 of about 100)"),
+            (2, 100, 600, " 2% (2 of about 100)"),
+            (3, 100, 20, " 3% (3 of about 100), about 11 min left"),
+            (50, 100, 20, "50% (50 of about 100), less than a minute left"),
+            (50, 100, 60, "50% (50 of about 100), about 1 min left"),
+            (25, 100, 3600, "25% (25 of about 100), about 180 min left"),
+            (100, 100, 600, "100% (100 of about 100), less than a minute left"),
+            (101, 100, 600, "101, more than the 100 expected"),
+            (101, None, 600, "101 steps")):
+        found = step.how_far(count, expected, seconds)
+        assert found == said, f"{count} of {expected} in {seconds} s: {found}, not {said}"
 
 
 def licence_is_said():
@@ -461,6 +486,8 @@ def cases():
     yield "every file of tests says which verbs it needs", needs_are_said
     yield ("progress is a share only of what is known to be to do",
            progress_is_honest)
+    yield ("the time left is a share of what it took, and not said too early",
+           time_left)
     yield "every file that has code says its licence", licence_is_said
     yield ("a missing tool is named with its package and the command to get "
            "it", missing_tool_is_named)
