@@ -49,6 +49,7 @@ class X86:
     files = "guest"
     kernels = {name: OUT[name] / "arch/x86/boot/bzImage"
                for name in ("patched", "stock", *LOOK_FOR_BUGS)}
+    has_coverage = True     # a kernel that counts with gcov
 
 
 class Arm64:
@@ -66,6 +67,7 @@ class Arm64:
     serial = "ttyAMA0"
     files = "guest-arm64"
     kernels = {"patched": OUT["arm64"] / "arch/arm64/boot/Image"}
+    has_coverage = False
 
 
 # By the IOMMU that only they have
@@ -346,7 +348,7 @@ class Guest:
 
     def __exit__(self, kind, error, trace):
         try:
-            if GCDA and self.kernel == "patched" and self.arch is X86:
+            if GCDA and self.kernel == "patched" and self.arch.has_coverage:
                 self.keep_counts(pathlib.Path(GCDA, self.logfile.stem))
         finally:
             self.kill()
