@@ -442,21 +442,93 @@ def late_tests_are_skipped():
         assert said.endswith(f"# {len(results)} skipped\n0 passed, 0 failed\n"), said
 
 
+def tree_by_hand(copy, kernel):
+    """That of a kernel which has the patches of the first, and a Makefile that makes an
+    empty configuration."""
+    source = copy.top / "source"
+    source.mkdir()
+    (source / "Makefile").write_text(
+        "VERSION = 9\nPATCHLEVEL = 9\nSUBLEVEL = 1\n%:\n\t@: >$(O)/.config\n")
+    (source / ".gitignore").write_text("*.o\n")
+    (source / "file").write_text("one\n")
+    shutil.copytree(copy.patches, copy.top / "patches" / kernel)
+    must(copy.top / "scripts/tree", kernel=kernel,
+         env=dict(os.environ, SOURCE=str(source)))
+    made = copy.top / "build" / kernel
+    assert (made / "linux/file").read_text() == "one\ntwo\n"
+    assert (made / "version").read_text() == "9.9.1\n"
+
+
 def source_by_hand():
     with Copy() as copy:
-        source = copy.top / "source"
-        source.mkdir()
-        (source / "Makefile").write_text(
-            "VERSION = 9\nPATCHLEVEL = 9\nSUBLEVEL = 1\n")
-        (source / ".gitignore").write_text("*.o\n")
-        (source / "file").write_text("one\n")
-        kernel = where.KERNELS[1]
-        shutil.copytree(copy.patches, copy.top / "patches" / kernel)
-        must(copy.top / "scripts/tree", kernel=kernel,
-             env=dict(os.environ, SOURCE=str(source)))
-        made = copy.top / "build" / kernel
-        assert (made / "linux/file").read_text() == "one\ntwo\n"
-        assert (made / "version").read_text() == "9.9.1\n"
+        tree_by_hand(copy, where.KERNELS[1])
+
+
+def to_add(what):
+    """README's line of how to add one, and the files that it names."""
+    line = re.search(rf"^- a {what}: (.*)$", (TOP / "README.md").read_text(),
+                     re.MULTILINE)[1]
+    return line, re.findall(r"`([^`]*)`", line)
+
+
+def a_test_is_run():
+    line, words = to_add("test")
+    with Copy() as copy:
+        (copy.top / "machines").symlink_to(TOP / "machines")
+        text = "NEEDS = 'tree'\n" if "NEEDS" in words else ""
+        assert "cases()" in words, line
+        text += "def cases():\n    yield 'it is run', len, ''\n"
+        folders = [word for word in words if word.startswith("tests/")]
+        for folder in folders:
+            (copy.top / folder / "mine.py").write_text(text)
+        program, env = copy.top / "scripts/test", dict(os.environ, T="mine")
+        assert must(program, "--needs", env=env) == "tree\n"
+        said = must(program, env=env)
+        assert len(folders) == 2 and said.endswith("2 passed, 0 failed\n"), said
+
+
+def a_machine_is_tested():
+    """Its tests want kernels, so there are some."""
+    _, words = to_add("machine")
+    with Copy() as copy:
+        shutil.copytree(TOP / "machines", copy.top / "machines")
+        for folder, like, test in zip(words, ("demo", "01-*"), ("groups", "replay")):
+            example, = (copy.top / folder).glob(like)
+            shutil.copy(example, copy.top / folder / "71-mine")
+            said = must(copy.top / "scripts/test", "--needs",
+                        env=dict(os.environ, T=f"^{test}: 71-mine\\b"))
+            assert "guest" in said.split(), f"{folder} {said}"
+
+
+def a_check_is_made():
+    """It is good where the others find this tree to be none of Linux."""
+    _, (folder, script) = to_add("check")
+    with Copy() as copy, Copy(copy) as other:
+        program = copy.top / folder / "mine"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        script = copy.top / script
+        mine = 'check mine 1 "mine" rig/check/mine < rig/check/mine\n'
+        script.write_text(script.read_text().replace("\ncheck ", f"\n{mine}check ", 1))
+        for wanted in "good: mine\n", "good: mine (as before)\n":
+            _, said = run(script, "quick", kernel=other.kernel)
+            assert wanted in said, said
+
+
+def a_kernel_is_known():
+    """Its tree is made of its folder, and its configuration is what is asked for."""
+    _, (table, folder, config) = to_add("kernel")
+    with Copy() as copy:
+        kernel = "9.9"
+        with (copy.top / table).open("a") as file:
+            file.write(f"{kernel} linux-source-9.9 - linux-source-9.9\n")
+        assert folder == "patches/"
+        tree_by_hand(copy, kernel)
+        (copy.top / "configs/base.config").touch()
+        (copy.top / config.replace("<kernel>", kernel)).write_text("CONFIG_NO_SUCH=y\n")
+        status, said = run(copy.top / "scripts/kernel", "patched", kernel=kernel,
+                           env=dict(os.environ, TMPDIR=str(copy.top)))
+        assert status and "CONFIG_NO_SUCH=y" in said, said
 
 
 def patches_are_as_exported(kernel):
@@ -513,6 +585,10 @@ def cases():
     yield ("where make test takes too long, what is left of the other kernels' tests "
            "is skipped", late_tests_are_skipped)
     yield "a tree is made of a source that is given by hand", source_by_hand
+    yield "a test that is added as README says is run", a_test_is_run
+    yield "a machine that is added as README says is tested", a_machine_is_tested
+    yield "a check that is added as README says is made", a_check_is_made
+    yield "a kernel that is added as README says is known", a_kernel_is_known
     yield ("carry takes what changed in the other kernel's series to the "
            "patches of the same subjects", carry_follows)
     yield "carry leaves conflicts to the person", carry_leaves_conflicts
