@@ -81,6 +81,8 @@ def faults(known, subjects):
     home = {}
     names = list(known)
     for part in known.values():
+        if not re.search(r"^Prior art: ", part.text, re.MULTILINE):
+            yield f"{part.name}: its letter says nothing of prior art"
         for name in part.builds_on:
             if name not in names[:names.index(part.name)]:
                 yield f"{part.name}: builds on '{name}', which is no part before it"

@@ -119,8 +119,9 @@ def asks_who_sends():
         assert words in said, said
 
 
-def part(name, builds_on, *patches):
-    return types.SimpleNamespace(name=name, builds_on=builds_on, patches=list(patches))
+def part(name, builds_on, *patches, text="Prior art: none.\n"):
+    return types.SimpleNamespace(name=name, builds_on=builds_on, patches=list(patches),
+                                 text=text)
 
 
 FAULTS = (
@@ -133,6 +134,8 @@ FAULTS = (
     ("another order", [part("a", [], "2", "1", "3")], "in another order"),
     ("a part below that comes later", [part("a", ["b"], "1"), part("b", [], "2", "3")],
      "'b', which is no part before it"),
+    ("a letter without prior art", [part("a", [], "1", "2", "3", text="Why.\n")],
+     "nothing of prior art"),
 )
 
 
