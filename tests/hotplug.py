@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Devices that come and go while the guest runs."""
 import guest
-from fixtures import GROUP_MF, PLAIN, TESTED, VENDORS, ids, partition, same_groups
+from fixtures import GROUP_MF, PLAIN, TESTED, VENDORS, ids, news, partition, same_groups
 
 NEEDS = "guest"
 PORT = "rp2"        # of machines/root-ports: empty, its bus is 03
@@ -55,6 +55,19 @@ def come_back(iommu, cmdline, removed):
         same_groups(partition(running.groups()), before)
 
 
+def not_covered():
+    """The log says so of what is found later as of what is there at boot."""
+    with guest.Guest("no-unit", "intel", kernel=TESTED, log="not-covered") as running:
+        for removed, without in (("00:05.0", ["00:05.0"]), ("00:06.0", []),
+                                 ("00:03.0", ["00:03.0", "01:00.0"])):
+            news(running)
+            running.sh(f"echo 1 > /sys/bus/pci/devices/0000:{removed}/remove; "
+                       "echo 1 > /sys/bus/pci/rescan")
+            lines = [line for line in news(running) if "No group" in line]
+            assert lines == [f"pci 0000:{device}: No group: no IOMMU covers it"
+                             for device in without], f"{removed}: {lines}"
+
+
 def cases():
     for iommu in VENDORS:
         for cmdline in (PLAIN, GROUP_MF):
@@ -67,3 +80,4 @@ def cases():
                 yield (f"{iommu} '{cmdline}': {' '.join(removed)} removed and "
                        "found again, the groups are as before",
                        come_back, iommu, cmdline, removed)
+    yield "a device found later that no unit covers is logged, and no other", not_covered
