@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every command in README and docs/ is run by a test, or can be seen to be right.
+"""Every command in README and docs/ is run by a test, or is known not to be.
 
 A command stands in a block that is marked as sh, or after '$ ' in a block that shows
 what it prints as well; in the text, it is what begins with make or a program of the
-rig. A verb of make and a program here are checked as they are, others must be in RUN.
+rig. How it begins is in RUN or in NOT_RUN.
 """
 import pathlib
 import re
@@ -19,40 +19,69 @@ TOP = where.TOP
 PAGES = [TOP / "README.md", TOP / "machines/README.md", *sorted((TOP / "docs").glob("*.md"))]
 WIDTH, LINES = 110, 120
 
-# How a command begins, and what runs it: a file, and what is in it that does so.
+# How a command begins, and what runs it: a file, and what is in it that does so. The
+# variables that make is given have to be there as well.
 RUN = {
-    "git commit -a --fixup=": ("tests/rig/rig.py", '"fixup! '),
-    "git rebase -i --autosquash base": ("tests/rig/rig.py", '"--autosquash", "base"'),
-    "git config --global user.": ("tests/rig/mail.py", "asks_who_sends"),
-    "git send-email --dry-run": ("rig/check/mail", '"send-email", "--dry-run"'),
-    "sudo apt install ./build/deb/": ("tests/rig/deb.py", '"apt install "'),
-    "sudo apt install ../linux-image-": ("tests/rig/deb.py", '"apt install "'),
-    "sudo apt install linux-source-6.12": ("tests/rig/docs.py", "packages_are_there"),
-    "sudo apt remove": ("tests/rig/deb.py", "-groups"),
-    "uname -r": ("tests/rig/deb.py", '"uname -r"'),
-    "tar xf /usr/src/linux-source": ("scripts/tree", "tar -C"),
-    "cat ~/groups/patches/": ("tests/rig/docs.py", "applies_by_hand"),
-    "ls ~/groups/patches/": ("tests/rig/docs.py", "applies_by_hand"),
-    "cp /boot/config-": ("scripts/deb", "/boot/config-"),
-    "scripts/config --set-str": ("tests/rig/docs.py", "is_configured_by_hand"),
+    "make run": ("tests/rig/run.py", '"scripts/run"'),
+    "make test": ("tests/rig/rig.py", '"scripts/test"'),
+    "make deb": ("tests/rig/deb.py", '"scripts/deb"'),
+    "make replay": ("tests/replay.py", '"scripts/replay"'),
+    "make shell": ("tests/rig/shell.py", '"scripts/shell"'),
+    "make kunit": ("tests/kunit.py", '"scripts/kunit"'),
+    "make tree": ("tests/rig/rig.py", '"scripts/tree"'),
+    "make export": ("tests/rig/rig.py", '"scripts/export"'),
+    "make carry": ("tests/rig/rig.py", '"scripts/carry"'),
+    "make mail": ("tests/rig/mail.py", '"scripts/mail"'),
+    "scripts/deb config": ("tests/rig/deb.py", 'deb("config"'),
+    "scripts/deb lsiommu": ("tests/rig/deb.py", 'deb("lsiommu"'),
+    "scripts/check quick": ("tests/rig/check.py", '"scripts/check", "quick"'),
+    "scripts/kunit patched seed=7 topologies=1":
+        ("tests/kunit.py", '"patched", "seed=7", "topologies=1"'),
     "tools/testing/kunit/kunit.py run": ("tests/kunit.py", 'kunit_py("run"'),
-    "make olddefconfig": ("scripts/deb", "olddefconfig"),
-    "make -j$(nproc) LOCALVERSION=-groups bindeb-pkg": ("scripts/deb", "bindeb-pkg"),
+    "git rebase -i --autosquash base": ("tests/rig/rig.py", '"--autosquash", "base"'),
+    "git send-email --dry-run": ("rig/check/mail", '"send-email", "--dry-run"'),
+    "cat ~/groups/patches/": ("tests/rig/docs.py", '"cat ~/groups/"'),
+    "ls ~/groups/patches/": ("tests/rig/docs.py", '"ls ~/groups/"'),
+    "scripts/config --set-str": ("tests/rig/docs.py", '"scripts/config")'),
     "make -C build/linux/tools/iommu": ("scripts/deb", "tools/iommu"),
+    "make olddefconfig": ("scripts/deb", "olddefconfig"),
     "build/linux/tools/iommu/lsiommu": ("tests/lsiommu.py", '"--handover"'),
     "echo warn | sudo tee /sys/module/iommu/parameters/reach":
         ("tests/reach.py", "/sys/module/iommu/parameters/reach"),
-    "sudo lspci -xxxx": ("tests/replay.py", "lspci"),
     "lsiommu --json": ("tests/lsiommu.py", '"--json"'),
     "lsiommu --since": ("tests/lsiommu.py", '"--since"'),
     "lsiommu --path": ("tests/lsiommu.py", '"--path"'),
     "ls -l /dev/vfio/by-path": ("tests/lsiommu.py", "ls -l /dev/vfio/by-path"),
     "cat /sys/bus/pci/devices/": ("tests/debug.py", "iommu_group/id"),
-    # What only a person does: nothing of ours can be wrong there.
-    "sudo reboot": None,
-    "cd ": None,
-    "$EDITOR": None,
 }
+# How one begins that no test runs, and why.
+NOT_RUN = {
+    "make check": "hours; tests/rig/check.py runs the part that is quick",
+    "make kcsan": "builds a kernel more; make check runs it",
+    "make bench": "an hour in guests, whose clocks count instructions",
+    "make mutants": "a day; tests/rig/mutants.py looks at what it would do",
+    "make coverage": "builds a kernel more, and runs the tests on it",
+    "make -j$(nproc) LOCALVERSION=-groups bindeb-pkg":
+        "hours for Debian's configuration; make deb calls it, which make check runs",
+    "make test ON=stock": "tests fail there; it is to see that they can",
+    "sudo apt install": "changes this machine; dpkg installs elsewhere what make deb "
+        "makes, and that the others are Debian's is looked up",
+    "sudo apt remove": "changes this machine; dpkg removes it elsewhere",
+    "sudo reboot": "ends this machine; a guest boots what make deb makes",
+    "uname -r": "of the machine after that; the guest is asked",
+    "sudo lspci -xxxx": "tells of this machine; what it prints is in machines/real",
+    "tar xf /usr/src/linux-source": "wants a package of Debian's to be installed; "
+        "make tree unpacks the same",
+    "cp /boot/config-": "not every machine has one; make deb takes it",
+    "git commit -a --fixup=": "of git's own; its subject is what tests commit with",
+    "git config --global user.": "changes the user; that make mail wants it has a test",
+    "cd ": "of the shell's own",
+    "$EDITOR": "for a person",
+}
+
+
+# A make of verbs of our Makefile
+OURS = re.compile(r"([A-Z]+=\S+ )*make (?!olddefconfig)[a-z]")
 
 
 def commands(page):
@@ -77,63 +106,51 @@ def commands(page):
                     yield number, found
 
 
-def is_verb(typed):
-    """Of our Makefile, with variables that something here takes."""
-    words = shlex.split(typed)
+def each(command):
+    """Of a make of several verbs, one for each, with the variables behind it."""
+    if not OURS.match(command):
+        return [command]
+    words = shlex.split(command)
     names = [word for word in words if "=" in word]
-    verbs = [word for word in words if "=" not in word and word != "make"]
-    status, said = run("make", "-n", *verbs, *names, cwd=TOP, timeout=60)
-    assert verbs and not status, said
-    programs = "".join(path.read_text() for verb in verbs
-                       for path in (TOP / "scripts").glob(f"{verb}*"))
-    shared = "".join(path.read_text() for path in (TOP / "rig").glob("*")
-                     if path.is_file())
-    for name in names:
-        name = name.split("=")[0]
-        assert re.search(rf"\b{name}\b", programs + shared), f"nothing takes {name}="
+    return [shlex.join(["make", verb, *names]) for verb in words
+            if verb not in ("make", *names)]
 
 
-def is_program(command):
-    """Of ours, and it knows the words that it is given."""
-    program, *words = shlex.split(command)
-    text = (TOP / program).read_text()
-    assert (TOP / program).stat().st_mode & 0o111, f"{program} is not executable"
-    for word in words:
-        word = word.split("=")[0]
-        assert re.search(rf"\b{re.escape(word)}\b", text), f"{program} knows no '{word}'"
-
-
-def is_run(command):
-    for begin, by in RUN.items():
-        if command.startswith(begin):
-            if by:
-                file, text = by
-                assert text in (TOP / file).read_text(), f"{file} has no '{text}'"
-            return
-    if re.match(r"([A-Z]+=\S+ )?make [a-z]", command):
-        before, _, after = command.partition("make ")
-        is_verb(f"make {after} {before}")
-    elif re.match(r"(scripts|rig)/", command):
-        is_program(command)
-    else:
-        raise AssertionError("no test runs it")
+def is_known(command):
+    begin = max((begin for begin in [*RUN, *NOT_RUN] if command.startswith(begin)
+                 # and does not end within a word
+                 and not re.match(r"\w\w", command[len(begin) - 1:])),
+                key=len, default=None)
+    assert begin, "no test runs it, and NOT_RUN does not say why"
+    if begin in RUN:
+        file, wanted = RUN[begin]
+        text = (TOP / file).read_text()
+        assert wanted in text, f"{file} has no '{wanted}'"
+        for name in re.findall(r" ([A-Z]+)=", command.removeprefix(begin)):
+            assert name == "KERNEL" or re.search(rf"\b{name}\b", text), \
+                f"{file} gives it no {name}="
+    elif OURS.match(command):
+        status, said = run("make", "-n", *shlex.split(command)[1:], cwd=TOP, timeout=60)
+        assert not status, said
 
 
 def is_right(page):
     wrong, count = [], 0
     for number, command in commands(page):
         count += 1
-        try:
-            is_run(command)
-        except (AssertionError, OSError) as error:
-            wrong.append(f"{page.name}:{number}: {command}: {error}")
+        for one in each(command):
+            try:
+                is_known(one)
+            except AssertionError as error:
+                wrong.append(f"{page.name}:{number}: {one}: {error}")
     assert not wrong, "\n".join(wrong)
     assert count or page.name == "results.md", f"{page} has no command"
 
 
 def all_are_in_use():
-    shown = [command for page in PAGES for _, command in commands(page)]
-    for begin in RUN:
+    shown = [one for page in PAGES for _, command in commands(page)
+             for one in each(command)]
+    for begin in [*RUN, *NOT_RUN]:
         assert any(command.startswith(begin) for command in shown), \
             f"no page has this any more: {begin}"
 
@@ -250,8 +267,8 @@ def packages_are_there():
 
 def cases():
     for page in PAGES:
-        yield f"each command of {page.relative_to(TOP)} is run by a test or stands as it says", \
-            is_right, page
+        yield (f"each command of {page.relative_to(TOP)} is in the list of what a test runs, "
+               "or in that of why none does", is_right, page)
     yield "no command is listed that no page has", all_are_in_use
     yield f"README has at most {LINES} lines of {WIDTH} columns", fits
     yield "what README and docs name is there", links_lead_somewhere

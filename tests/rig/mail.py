@@ -36,6 +36,11 @@ def lists():
             assert f" {name} " in line[0], line
 
 
+def unknown_is_refused():
+    status, said = run("make", "-s", "mail", PART="all")
+    assert status and f"no part 'all': {' '.join(parts.parts())}" in said, said
+
+
 def is_for_the_newest():
     said = must("scripts/mail", KERNEL="")
     assert f" for Linux {where.KERNELS[-1]}, " in said, said
@@ -160,6 +165,7 @@ def needs_more():
 
 def cases():
     yield "make mail lists the parts, and what each builds on", lists
+    yield "a part that there is not is refused, and the others named", unknown_is_refused
     yield "mails are for the newest kernel where KERNEL= does not say", is_for_the_newest
     # All of those that are sent; of another kernel one, as each takes seconds.
     for name in parts.parts() if where.KERNEL == where.KERNELS[-1] else ["number"]:
