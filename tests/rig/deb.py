@@ -135,29 +135,46 @@ def tool_alone(kernel):
         assert link.strip() == f"../{groups['01:00.0']}", link
 
 
-def tool_installs():
+def installs(packages, wanted, root):
     """With dpkg, in a directory that has nothing, and goes without a trace."""
     with tempfile.TemporaryDirectory() as place:
         status = pathlib.Path(place, "var/lib/dpkg")
         for part in "info", "updates", "triggers":
             (status / part).mkdir(parents=True)
         (status / "status").write_text("")
-        dpkg = ["fakeroot", "dpkg", "--root", place, "--log=/dev/null",
-                "--force-depends", "--force-script-chrootless"]
-        if not shutil.which("fakeroot"):
-            dpkg = dpkg[1:]
-        if os.getuid() and len(dpkg) == 5:
-            raise Skip("needs root or fakeroot")
-        for command in ["-i", str(tool())], ["-P", "lsiommu"]:
-            done = subprocess.run([*dpkg, *command], capture_output=True, text=True,
-                                  env={**os.environ, "PATH": os.environ["PATH"]
-                                       + ":/usr/sbin:/sbin"})
-            assert not done.returncode, done.stderr
-            there = {str(path.relative_to(place)) for path in
-                     pathlib.Path(place, "usr").rglob("*") if path.is_file()}
-            wanted = {"usr/bin/lsiommu", "usr/share/man/man8/lsiommu.8.gz",
-                      "usr/lib/udev/rules.d/60-vfio-by-path.rules"}
-            assert there == (wanted if command[0] == "-i" else set()), there
+        for *command, there in (
+                ("-i", *packages, wanted),
+                ("-P", *(package.name.split("_")[0] for package in packages), set())):
+            code, said = run(
+                *root, "dpkg", "--root", place, "--log=/dev/null", "--force-depends",
+                "--force-script-chrootless", *command,
+                env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"})
+            assert not code, said
+            assert files(place) == there, files(place) ^ there
+
+
+def files(place):
+    """All that are there, but for what dpkg notes."""
+    return {str(path.relative_to(place)) for path in pathlib.Path(place).rglob("*")
+            if path.is_file() and "dpkg" not in path.parts}
+
+
+def tool_installs():
+    if os.getuid() and not shutil.which("fakeroot"):
+        raise Skip("needs root or fakeroot")
+    installs([tool()], {"usr/bin/lsiommu", "usr/share/man/man8/lsiommu.8.gz",
+                        "usr/lib/udev/rules.d/60-vfio-by-path.rules"},
+             ["fakeroot"] if os.getuid() else [])
+
+
+def kernel_installs():
+    """Without what this machine does for each kernel that it gets."""
+    place, _ = packages()
+    hidden = ["unshare", "-rm", "sh", "-c", "[ ! -e /etc/kernel ] || "
+              "mount -t tmpfs none /etc/kernel && exec \"$@\"", "sh"]
+    if run(*hidden, "true")[0]:
+        raise Skip("needs a mount namespace")
+    installs([*DEB.glob("linux-*.deb")], files(place), hidden)
 
 
 def compiled_as_kbuild_does():
@@ -260,6 +277,8 @@ def cases():
         for iommu in ("intel", "amd"):
             yield (f"{iommu}: the image in the package boots, with our groups and "
                    "numbers and a name of its own", boots, iommu)
+        yield "those of the kernel and its headers are installed and removed", \
+            kernel_installs
         yield ("the packages have headers, the modules that are loaded and VFIO's, "
                "no debug information, and it is said", is_complete)
         yield ("the kernel is compiled as kbuild does it, without warnings of what "
