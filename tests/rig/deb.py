@@ -16,6 +16,7 @@ import threading
 import guest
 import machine
 import where
+from build import Build
 from command import run
 from fixtures import TESTED, Skip, bind, numbered_by_requester_id, partition, \
     same_groups
@@ -221,10 +222,8 @@ def keys_are_made():
     has(tree / ".config", ('CONFIG_SYSTEM_TRUSTED_KEYS=""',
                            "CONFIG_MODULE_SIG=y",
                            'CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"'))
-    done = subprocess.run(
-        ["make", "-s", "-C", where.BUILD / "linux", f"O={tree}",
-         "CC=ccache gcc", "HOSTCC=ccache gcc", "-j2", "certs/"],
-        capture_output=True, text=True)
+    done = subprocess.run([*Build(where.LINUX, tree).command, "-s", "certs/"],
+                          capture_output=True, text=True)
     assert not done.returncode, done.stderr
     assert (tree / "certs/signing_key.x509").stat().st_size
 
