@@ -16,9 +16,10 @@ import subprocess
 import threading
 
 import counters
+from build import Build
 from guest import TROUBLE
 from fixtures import TESTED, Skip
-from where import BUILD, KERNEL, KERNELS, OUT, TOP
+from where import BUILD, KERNEL, KERNELS, LINUX, OUT, TOP
 
 NEEDS = "stock kernel"
 # make check has 2,000 of them.
@@ -182,10 +183,12 @@ def compared():
 
 def kunit_py(verb, *arguments):
     """As kernel developers run it, with no more than the tree."""
+    build = Build(LINUX, BUILD / "kunit-run")
+    compiler, *_ = build.settings
     done = subprocess.run(
         [*arguments, KUNIT, verb, "--arch=x86_64", "--kunitconfig=drivers/iommu/tests",
-         f"--build_dir={BUILD / 'kunit-run'}", "--make_options", "CC=ccache gcc"],
-        cwd=BUILD / "linux", text=True, stdin=subprocess.DEVNULL,
+         f"--build_dir={build.out}", "--make_options", compiler],
+        cwd=LINUX, env=build.env, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
