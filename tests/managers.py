@@ -28,9 +28,6 @@ DOMAIN = ("<domain type='qemu'><name>{name}</name><memory unit='MiB'>96</memory>
           "<controller type='usb' model='none'/><memballoon model='none'/>"
           "<serial type='file'><source path='/tmp/{name}.log'/></serial>"
           "{devices}</devices></domain>")
-HOSTDEV = ("<hostdev mode='subsystem' type='pci' managed='yes'><source>"
-           "<address domain='0' bus='0x{bus}' slot='0x{slot}' function='0'/>"
-           "</source><address type='pci' slot='{at}'/></hostdev>")
 NESTED = ("<kernel>/nested/bzImage</kernel>"
           "<initrd>/nested/initramfs.cpio</initrd><cmdline>earlyprintk=ttyS0 "
           "console=ttyS0 no_timer_check</cmdline>")
@@ -64,10 +61,13 @@ def virsh(running, words):
 
 
 def define(running, name, devices, kernel=""):
-    """A domain with devices, by slot."""
+    """A domain with devices, by slot: as lsiommu has them, but for libvirt to bind."""
     def hostdev(slot, device):
-        bus, _, rest = device.partition(":")
-        return HOSTDEV.format(bus=bus, slot=rest[:2], at=slot)
+        said = "".join(running.sh(f"lsiommu --handover {device}").splitlines())
+        found = re.search(r"<hostdev .*?</hostdev>", said)[0]
+        assert " managed='no'>" in found, found
+        return found.replace("'no'", "'yes'").replace(
+            "</hostdev>", f"<address type='pci' slot='{slot}'/></hostdev>")
     domain = DOMAIN.format(name=name, kernel=kernel, devices="".join(
         hostdev(*given) for given in devices.items()))
     running.sh(f'echo "{domain}" > /tmp/{name}.xml')
