@@ -298,6 +298,20 @@ def kernel_with_viommu():
         assert not reach_lines(running)
 
 
+def without_iommu():
+    """udev makes a link to the node that VFIO makes then, as to any other."""
+    with guest.Debian("demo", "none", TESTED, log="noiommu",
+                      cmdline="vfio.enable_unsafe_noiommu_mode=1") as running:
+        running.sh("/lib/systemd/systemd-udevd --daemon; udevadm settle")
+        bind(running, "02:00.0")
+        running.sh("udevadm settle")
+        links = dict(line.split()[-3::2] for line in running.sh(
+            "ls -l /dev/vfio/by-path").splitlines() if "->" in line)
+        assert links["00:03.1-00.0-group"] == "../noiommu-512", links
+        assert running.sh("lsiommu --path /dev/vfio/by-path/00:03.1-00.0-group") \
+            == "00:03.1/00.0  0000:02:00.0\n"
+
+
 def cases():
     for iommu in VENDORS:
         yield (f"{iommu}: lspci, virsh and driverctl read groups as sysfs has "
@@ -316,3 +330,4 @@ def cases():
            in_two_machines)
     yield ("refuse: a kernel in QEMU in a guest sees two devices that reach each "
            "other in a group each of its vIOMMU", kernel_with_viommu)
+    yield "without an IOMMU udev links a device's path to its group's node", without_iommu
