@@ -25,6 +25,10 @@ PORT = {HERE: "02:00.0", THERE: "02:01.0", HOST: "02:02.0", LATE: "02:03.0"}
 GROUP = {HERE: 512, THERE: 520, HOST: 528, LATE: 536}
 # The same with another device for the host, in place of nothing.
 TWO_FOR_HOST = [*SWITCH, "virtio-rng-pci,bus=dn3,addr=0.0"]
+# A device with Virtual Functions, in place of nothing.
+NVME = ["nvme-subsys,id=subsys0",
+        "nvme,bus=dn3,addr=0.0,serial=1,subsys=subsys0,sriov_max_vfs=4,sriov_vq_flexible=8,"
+        "sriov_vi_flexible=4,max_ioqpairs=12,msix_qsize=9"]
 # One that has nothing to do with all these.
 APART = "00:08.0"
 BESIDE_SWITCH = ["edu,bus=pcie.0,addr=8.0"]
@@ -395,6 +399,25 @@ def arrives_later(iommu, again):
         give_to_host(running, LATE)
         claim(running, f"group {GROUP[HERE]}", False,
               [past(GROUP[HERE], LATE, "virtio-pci", PORT[HERE])])
+
+
+def vf_arrives(iommu):
+    """A Virtual Function that comes where an owned group reaches it: its memory cannot
+    be switched off alone."""
+    with on_switch(iommu, "iommu.reach=refuse", [*SWITCH, *NVME, *BESIDE_SWITCH]) as running:
+        unbind(running, HOST)
+        running.sh("echo 1 > /sys/module/vfio_pci/parameters/enable_sriov")
+        bind(running, LATE)
+        bind(running, HERE)
+        own(running, f"group {GROUP[HERE]}")
+        said(running)
+        running.sh(f"cd /sys/bus/pci/devices/0000:{LATE}; "
+                   "echo 0 > sriov_drivers_autoprobe; echo 1 > sriov_numvfs")
+        lines = said(running)
+        assert lines == [past(GROUP[HERE], "06:00.1", "cannot be switched off", PORT[HERE],
+                              refused=False)], lines
+        remove_and_rescan(running, APART)
+        assert not said(running), "the same once more, as another device comes"
 
 
 def arrives_without_group(iommu):
@@ -833,6 +856,8 @@ def cases():
         yield (f"{iommu}: idle devices behind a switch are off under refuse, and "
                "work for their drivers afterwards", idle_below_switch_is_off,
                iommu)
+        yield (f"{iommu}: a Virtual Function that comes where an owned group reaches it "
+               "has its line, once", vf_arrives, iommu)
         yield (f"{iommu}: an idle device that somebody enabled is in the way",
                enabled_is_in_the_way, iommu)
         yield (f"{iommu}: selftests/vfio find reach as it is", selftests, iommu)
