@@ -12,6 +12,7 @@ import tempfile
 
 HEADER = 36             # of every table; revision of the maker's at 24, sum at 9
 BODY = 48               # where the structures of a DMAR or IVRS begin
+RESERVED = 0xfeffc000   # what q35's memory map has for firmware
 
 
 def requester_id(device):
@@ -56,12 +57,14 @@ def ivrs_aliases(table, aliases):
     return _finish(table[:BODY] + b"".join(blocks))
 
 
-def dmar_without(table, devices):
-    """DMAR whose units do not have these devices of bus 0 in their scope.
+def dmar(table, changes):
+    """DMAR with changes, each a word and a device of bus 0.
 
-    QEMU lists every device; one that no unit lists is not translated.
+    without     the device is in no unit's scope: QEMU lists every device, and one that
+                no unit lists is not translated
+    rmrr        firmware wants a range of memory mapped 1:1 for the device
     """
-    gone = {requester_id(device) for device in devices}
+    gone = {requester_id(device) for word, device in changes if word == "without"}
     units = []
     for unit in _structures(table, 2):
         if unit[0] == 0:        # DRHD, whose device scope entries are at 16
@@ -75,6 +78,12 @@ def dmar_without(table, devices):
             unit = bytearray(kept)
             struct.pack_into("<H", unit, 2, len(unit))
         units.append(bytes(unit))
+    for word, device in changes:
+        if word == "rmrr":      # a page, and a scope with one endpoint
+            bus, function = divmod(requester_id(device), 256)
+            units.append(struct.pack("<4H2Q2BH4B", 1, 32, 0, 0, RESERVED,
+                                     RESERVED + 0xfff, 1, 8, 0, 0, bus,
+                                     function >> 3, function & 7))
     return _finish(table[:BODY] + b"".join(units))
 
 

@@ -333,7 +333,7 @@ class Guest:
             table, changed = "IVRS", acpi.empty("IVRS")
         else:
             table, change = {"amd": ("IVRS", acpi.ivrs_aliases),
-                             "intel": ("DMAR", acpi.dmar_without)}[self.iommu]
+                             "intel": ("DMAR", acpi.dmar)}[self.iommu]
             changed = change(
                 firmware_table(self.machine.name, self.iommu, table),
                 self.machine.tables[self.iommu])

@@ -123,11 +123,12 @@ class Machine:
                 raise ValueError(f"'{device}' is no PCI address like 00:1f.0")
         if word == "ivrs" and rest[0] == "alias" and len(rest) == 3:
             self.tables.setdefault("amd", []).append((rest[1], rest[2]))
-        elif word == "dmar" and rest[0] == "without" and len(rest) > 1:
-            self.tables.setdefault("intel", []).extend(rest[1:])
+        elif word == "dmar" and rest[0] in ("without", "rmrr") and len(rest) > 1:
+            self.tables.setdefault("intel", []).extend(
+                (rest[0], device) for device in rest[1:])
         else:
             raise ValueError("after 'ivrs' comes: alias DEVICE ALIAS; after "
-                             "'dmar': without DEVICE ...")
+                             "'dmar': without or rmrr, and DEVICE ...")
 
     def _block(self, kind, rest):
         iommus, _, cmdline = rest.partition(":")

@@ -20,6 +20,8 @@ PROGRAM = pathlib.Path(os.environ.get("LSIOMMU") or BUILD / "guest/lsiommu")
 MAN = BUILD / "linux/tools/iommu/lsiommu.8"
 EPERM = "1"
 COLUMNS = 100
+OPEN = "somebody has it open"
+ONE_TO_ONE = "Firmware has requested this device have a 1:1 IOMMU mapping"
 
 # What the guests have of drivers that leave a group to others.
 MANAGED = ("pcieport", "vfio-pci")
@@ -216,8 +218,9 @@ def as_sysfs(name, iommu, cmdline, kernel):
             reason = reason_of(device)
             assert (reason and reason.replace(" 0000:", " ")) == \
                 found.reasons.get(short), device
-        assert group["ownable"] != any(device["host_driver"] for device
-                                       in group["devices"]), group
+        assert group["ownable"] != (any(device["host_driver"] for device
+                                        in group["devices"])
+                                    or group["obstacles"] == [ONE_TO_ONE]), group
     for device in said["ungrouped"]:
         assert device["driver"] == \
             found.drivers[machine.short(device["device"])], device
@@ -530,6 +533,34 @@ def what_is_in_the_way(policy, states, drivers, reach, line, ownable):
     assert " ".join(first.split()) == f"Group 32: {line}", first
 
 
+def what_firmware_or_others_have():
+    """Nodes that others have open, and memory that is to be where it is."""
+    group, device = "/dev/vfio/32", "/dev/vfio/devices/vfio0"
+    for state, node, reserved, obstacles in (
+            ("idle", group, "", [OPEN]), ("idle", f"{group}0", "", []),
+            # Who has it open owns it, or is not in the way.
+            ("owned", group, "", ["it has an owner"]), ("idle", device, "", []),
+            (None, device, "", [OPEN]), (None, group, "", [OPEN]),
+            ("idle", "/dev/null", "direct-relaxable", []),
+            ("idle", "/dev/null", "msi", []),
+            ("idle", "/dev/null", "direct", [ONE_TO_ONE]),
+            ("idle", group, "direct", [OPEN, ONE_TO_ONE])):
+        with Tree() as tree:
+            card = tree.device("0000:00:04.0", 32, driver="vfio-pci")
+            (card / "vfio-dev/vfio0/dev").mkdir(parents=True)
+            tree.link("class/vfio/32", card)
+            tree.link("proc/77/fd/3", node)
+            (tree.group(32) / "reserved_regions").write_text(
+                "0x00000000fee00000 0x00000000feefffff msi\n" + (
+                    f"0x00000000feffc000 0x00000000feffcfff {reserved}\n"
+                    if reserved else ""))
+            if state:
+                (tree.group(32) / "state").write_text(f"{state}\n")
+            found, = tree.json(*proc(tree))["groups"]
+        assert found["obstacles"] == obstacles, (state, node, reserved, found)
+        assert found["ownable"] == (not obstacles), found
+
+
 def faults_of_ports():
     """As the registers have them, in the kernel's words."""
     def config(capability, control, vendor=0x8086):
@@ -571,6 +602,7 @@ def proc(tree, **files):
 def without_a_group():
     """Each device says why, and those with the same reason are together."""
     setup = "firmware describes no IOMMU: "
+    none = "firmware describes an IOMMU ({}), but none is in use,"
     unbound = f"it {UNBOUND}" if guest.BY_DRIVER else UNBOUND
     for cpu, cmdline, table, line in (
             ("vendor_id\t: GenuineIntel\nflags\t: fpu\n", "quiet", None,
@@ -584,22 +616,32 @@ def without_a_group():
              "the IOMMU is off by amd_iommu=off"),
             ("", "iommu=off\n", "DMAR", "the IOMMU is off by iommu=off"),
             # The option of what is not there does nothing.
-            ("", "intel_iommu=off iommu=off amd_iommu=off\n", "DMAR",
+            ("", "amd_iommu=off iommu=off\n", "DMAR",
              "the IOMMU is off by iommu=off"),
+            # In the kernel's order
+            ("", "iommu=off intel_iommu=off\n", "DMAR",
+             "the IOMMU is off by intel_iommu=off"),
+            ("", "iommu=pt,off quiet\n", "DMAR", "the IOMMU is off by iommu=off"),
+            ("", "intel_iommu=sm_on,off", "DMAR",
+             "the IOMMU is off by intel_iommu=off"),
+            ("", "quiet amd_iommu=off,fullflush iommu=pt\n", "IVRS",
+             "the IOMMU is off by amd_iommu=off"),
+            ("", "xiommu=off iommu=offset,xoff amd_iommu=o,ff iommu.x=off off "
+             "iommu=pt pci=noacpi\n", "IVRS", f"{none.format('IVRS')} see the log"),
             ("", "amd_iommu=off iommu=off\n", None,
              f"{setup}look for an IOMMU or SMMU in its setup"),
             ("", "acpi=off\n", None, "the IOMMU is off by acpi=off"),
-            ("", "intel_iommu=off intel_iommu=on\n", "DMAR",
-             "the IOMMU is not on: boot with intel_iommu=on"),
-            ("", "", "IVRS", "firmware describes an IOMMU (IVRS), but none is "
-             "in use, see the log")):
+            ("", "intel_iommu=on\n", "DMAR", f"{none.format('DMAR')} see the log or "
+             "boot with intel_iommu=on"),
+            ("", "", "IVRS", f"{none.format('IVRS')} see the log")):
         with Tree() as tree:
             (tree.top / "kernel/iommu_groups").mkdir()
             tree.device("0000:00:04.0")
             if table:
                 tree.link(f"firmware/acpi/tables/{table}", "/dev/null")
             said = tree.said(*proc(tree, cpuinfo=cpu, cmdline=cmdline))
-        assert f"\nNo group: {line}\n`-- 0000:00:04.0 " in said, said
+        assert f"\nNo group: {line}\n`-- 0000:00:04.0 " in \
+            said.replace("\n    ", " "), said
     for unit, driver, line in (
             ("dmar0", "e1000e", "no IOMMU covers it"),
             ("ivhd0", None, "no IOMMU covers it"),
@@ -661,8 +703,7 @@ def what_the_host_has():
         lines = [line for line in tree.said(*where).splitlines()
                  if " holds " in line]
         alone = tree.json()["groups"]
-    held = [[(one["name"], one["uses"]) for one in group["devices"][0]["holds"]]
-            for group in groups]
+    held = held_by(groups)
     assert [sorted(one) for one in held] == [
         [("eth0", [])], [("br0", ["the default route"]), ("eth1", [])],
         [("dm-0", ["/"]), ("sda", []), ("sda1", ["/boot"])],
@@ -675,6 +716,49 @@ def what_the_host_has():
         "    holds card0, the console"], lines
     assert not any(one["uses"] for group in alone
                    for one in group["devices"][0]["holds"]), alone
+
+
+def held_by(groups):
+    """Of each group's first device."""
+    return [[(one["name"], one["uses"]) for one in group["devices"][0]["holds"]]
+            for group in groups]
+
+
+def disks_of_several():
+    """All disks of a btrfs, and an NVMe namespace that several controllers have."""
+    with Tree() as tree:
+        for number, name in enumerate(("sda", "sdb", "sdc")):
+            disk = tree.device(f"0000:00:0{number}.0", number, driver="ahci") / name
+            (disk / f"{name}1").mkdir(parents=True)
+            (disk / f"{name}1/partition").write_text("1\n")
+            for part, where in ((name, disk), (f"{name}1", disk / f"{name}1")):
+                tree.link(f"class/block/{part}", where)
+        for disk, which in (("sda1", "root"), ("sdb1", "root"), ("sdc1", "other")):
+            tree.link(f"fs/btrfs/{which}/devices/{disk}",
+                      tree.top / "class/block" / disk)
+        (tree.top / "fs/btrfs/features").mkdir()
+        # The mount's own number is none of a disk, for which its node is asked.
+        tree.link("dev/block/8:17", tree.top / "class/block/sdb1")
+        where = proc(tree, self_mountinfo="24 1 8:17 /@ / rw - btrfs /dev/sdb1 rw\n")
+        head = tree.top / "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1"
+        head.mkdir(parents=True)
+        for number in (0, 1):
+            card = tree.device(f"0000:00:0{number + 3}.0", number + 3, driver="nvme")
+            path = card / f"nvme/nvme{number}/nvme0c{number}n1"
+            path.mkdir(parents=True)
+            (path / "hidden").write_text("1\n")
+            tree.link(f"class/block/nvme0c{number}n1", path)
+            (head.parent / f"nvme{number}").symlink_to(path.parent)
+        tree.link("class/block/nvme0n1", head)
+        groups = tree.json(*where)["groups"]
+        for device in "sda", "sdb":
+            tree.fails(" has the root filesystem;", "--handover", device, *where)
+        for device in "sdc", "00:03.0":
+            said = tree.said("--handover", device, *where)
+    assert held_by(groups) == [
+        [("sda", []), ("sda1", ["/"])], [("sdb", []), ("sdb1", ["/"])], [("sdc", [])],
+        [("nvme0n1", [])], [("nvme0n1", [])]], groups
+    assert "loses nvme0n1" in said, said
 
 
 def section(said, title):
@@ -1567,8 +1651,12 @@ def cases():
             ("takes devices as people have them", by_any_name),
             ("says what is wrong with a port as the kernel does",
              faults_of_ports),
+            ("names who has a group open, and firmware that uses a device",
+             what_firmware_or_others_have),
             ("says why a device has no group", without_a_group),
             ("shows what the host has on a device", what_the_host_has),
+            ("knows all disks of a filesystem, and the disk of all controllers",
+             disks_of_several),
             ("says in order how to give a device away and take it back",
              handed_over),
             ("--handover refuses the root disk and the console's only card",

@@ -4,8 +4,11 @@ symptoms have the same words for each.
 
 The table is that of build/linux. Of a line of it, <what> stands for a name.
 """
+import pathlib
 import re
+import tempfile
 
+import acpi
 import guest
 from fixtures import TESTED, PLAIN, THIRD_PORT, UNBOUND, X86_IOMMUS, Skip, \
     acs_control, bind, claims, end, news, own, printed, set_word, unbind, vfio_name, word
@@ -23,6 +26,8 @@ FIRST, SECOND, USED = "01:00.0", "01:00.2", "01:00.3"
 GROUP = ["virtio-rng-pci,bus=rp0,addr=0.3"]
 APART = "02:00.0"       # and one that is in another group
 
+FIRMWARES = "00:06.0"   # of machines/no-unit
+
 # One more port of machines/switch, below which is a device that the host uses.
 SWITCH = [THIRD_PORT, "virtio-rng-pci,bus=dn2,addr=0.0"]
 HERE, THERE, HOST = "03:00.0", "04:00.0", "05:00.0"
@@ -30,26 +35,31 @@ PORT = "02:00.0"        # above the first
 
 ON_DRIVER = "<device> is on <driver>"
 OWNED = "it has an owner"
+OPEN = "somebody has it open"
+ONE_TO_ONE = "Firmware has requested this device have a 1:1 IOMMU mapping"
 PAST = "<device> (<user>) can be reached past <port>: no ACS"
 INTO = "group <N> of another owner reaches <device> past <port>: no ACS"
 ACS_OFF = "<device> (<user>) can be reached past <port>: ACS off: <bits>"
 LATE = "<device> (<user>) can be reached past <member>: tied late"
 NO_IOMMU = "firmware describes no IOMMU"
 OFF = "the IOMMU is off by <option>"
+NOT_IN_USE = "firmware describes an IOMMU (<table>), but none is in use"
 NO_UNIT = "no IOMMU covers it"
 REFUSED = "its IOMMU's driver refused it"
 
 # What comes before these words in the log, and in lsiommu's first line.
 LOG = {**dict.fromkeys((ON_DRIVER, OWNED, PAST, INTO, ACS_OFF, LATE),
                        "iommu: group {group}: refused: "),
-       NO_IOMMU: "iommu: No groups so far: ", OFF: "iommu: No groups so far: ",
+       OPEN: "vfio {group}: refused: ", ONE_TO_ONE: r"\S+ {device}: ",
+       **dict.fromkeys((NO_IOMMU, OFF, NOT_IN_USE), "iommu: No groups so far: "),
        NO_UNIT: r"\S+ {device}: No group: ",
        UNBOUND: r"iommu: \d+ PCI devices have no group so far: "
                 + ("each " if guest.BY_DRIVER else "for each, "),
        REFUSED: r"\S+ {device}: Failed to add to an iommu group: "}
-TOOL = {**dict.fromkeys((ON_DRIVER, OWNED, PAST, INTO, ACS_OFF, LATE),
+TOOL = {**dict.fromkeys((ON_DRIVER, OWNED, OPEN, ONE_TO_ONE, PAST, INTO, ACS_OFF,
+                         LATE),
                         "Group {group}: cannot be owned: "),
-        **dict.fromkeys((NO_IOMMU, OFF, NO_UNIT), "No group: "),
+        **dict.fromkeys((NO_IOMMU, OFF, NOT_IN_USE, NO_UNIT), "No group: "),
         UNBOUND: "No group: " + ("it " if guest.BY_DRIVER else ""),
         REFUSED: "No group: (?:no IOMMU covers it, or )?"}
 
@@ -95,11 +105,11 @@ def same_words(running, symptom, device, group=None):
         f"the log: {said}, lsiommu: {found[1]}"
 
 
-def refused(running, symptom, device, words=None):
-    """The claim of its group is refused with EPERM, and in the same words."""
+def refused(running, symptom, device, words=None, error=EPERM):
+    """The claim of its group is refused, and in the same words."""
     group = running.groups()[device]
     news(running)
-    assert claims(running, words or f"group {group}") == [EPERM]
+    assert claims(running, words or f"group {group}") == [error]
     same_words(running, symptom, device, group)
 
 
@@ -139,7 +149,11 @@ def other_owner(iommu):
 
 
 def open_already(iommu):
-    """The group by its file or a device of it by its own: a line for each way in."""
+    """The group by its file or a device of it by its own: a line for each way in.
+
+    Who has the file open and no more is in the way, and lsiommu says so, of others
+    than itself. Of a device's file only who owns by it is.
+    """
     with booted("multifunction", iommu) as running:
         bind(running, f"{FIRST} {SECOND}")
         group = running.groups()[FIRST]
@@ -156,6 +170,27 @@ def open_already(iommu):
                 assert line in printed(running)
             end(running, "vfio-claim")
         granted(running, FIRST)
+        running.sh(f"sleep 9999 </dev/vfio/{group} >/dev/null 2>&1 &")
+        refused(running, OPEN, FIRST, by_device, EBUSY)
+        news(running)
+        status, said = running.run(f": <>/dev/vfio/{group}")
+        assert status and "Device or resource busy" in said, said
+        same_words(running, OPEN, FIRST, group)
+        end(running, "sleep")
+        said = running.sh(f"exec lsiommu {FIRST} </dev/vfio/{group}").splitlines()[0]
+        assert said == f"Group {group}: can be owned", said
+        running.sh(f"sleep 9999 </dev/vfio/devices/{by_device.split()[1]} "
+                   ">/dev/null 2>&1 &")
+        granted(running, FIRST)
+        end(running, "sleep")
+
+
+def firmware_uses(iommu):
+    """Its device, by a table that says so."""
+    with booted("no-unit", iommu) as running:
+        bind(running, FIRMWARES)
+        for words in (None, f"device {vfio_name(running, FIRMWARES)}"):
+            refused(running, ONE_TO_ONE, FIRMWARES, words, EINVAL)
 
 
 def open_twice(iommu):
@@ -248,11 +283,34 @@ def ungrouped(name, iommu, cmdline, symptom, device, bind_all):
         assert len(lines) == len(set(lines)), lines
 
 
+class Undescribed(guest.Guest):
+    """Of machines/no-unit with a DMAR that has no unit at all."""
+
+    def _with_table(self, initramfs):
+        self.scratch = tempfile.TemporaryDirectory()
+        path = pathlib.Path(self.scratch.name, "initramfs.cpio")
+        table = guest.firmware_table(self.machine.name, "intel", "DMAR")
+        path.write_bytes(acpi.initramfs("DMAR", acpi.dmar(table[:acpi.BODY], ()))
+                         + initramfs.read_bytes())
+        return path
+
+
+def not_in_use():
+    """With advice where the log has that, which it has where the kernel wants an option."""
+    with Undescribed("no-unit", "intel", kernel=TESTED, log="refusals-no-units") as running:
+        same_words(running, NOT_IN_USE, "01:00.0")
+        advice = "the IOMMU is not on: boot with intel_iommu=on"
+        running.sh(f"echo 'iommu: No groups so far: {advice}' > /dev/kmsg")
+        assert f"No group: {advice}\n" in running.sh("lsiommu 01:00.0")
+
+
 # Machine, IOMMU, options, what is said of a device, and if drivers bind first.
 UNGROUPED = (
     ("switch", "none", "", NO_IOMMU, "03:00.0", False),
     ("switch", "intel", "intel_iommu=off", OFF, "03:00.0", False),
     ("switch", "intel", "iommu=off", OFF, "03:00.0", False),
+    ("switch", "intel", "iommu=pt,off", OFF, "03:00.0", False),
+    ("switch", "intel", "acpi=off", OFF, "03:00.0", False),
     ("switch", "amd", "amd_iommu=off", OFF, "03:00.0", False),
     ("switch", "amd", "iommu=off intel_iommu=off", OFF, "03:00.0", False),
     ("no-unit", "intel", "", NO_UNIT, "00:05.0", False),
@@ -287,6 +345,10 @@ def cases():
         yield (f"{iommu}: a device that somebody has open by its own file has a line for "
                "who binds it, some for who insists, and another device its own",
                open_twice, iommu)
+    yield ("intel: the log, lsiommu and the guide's table have the same words for a "
+           "device that firmware uses", firmware_uses, "intel")
+    yield ("intel: the log, lsiommu and the guide's table have the same words where the "
+           "firmware's IOMMU is not in use", not_in_use)
     for name, iommu, cmdline, symptom, device, bind_all in UNGROUPED:
         if symptom == UNBOUND and not guest.BY_DRIVER:
             continue    # every device of these machines has a group

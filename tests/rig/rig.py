@@ -30,6 +30,7 @@ WRONG_LINES = (
     ("groups amd\n    00:03.0 00:03.0", "twice"),
     ("ivrs alias 00:05.0", "alias DEVICE ALIAS"),
     ("dmar without 0:5", "'0:5' is no PCI address"),
+    ("dmar unit 00:05.0", "without or rmrr"),
     ("reasons intel\n    00:04.0", "one reason for 00:04.0"),
     ("not 5.10 intel because", "after 'not' comes"),
 )
