@@ -52,6 +52,7 @@ class Boot:
     And with a plain command line, or on arm64 whatever it is:
 
     drivers device: its driver, None without one
+    units   device: its IOMMU, None without one
     members number of a group: names of its members, as its directory has them
     lsiommu what lsiommu prints by option: "", "--json", "--dot"
     """
@@ -65,6 +66,9 @@ class Boot:
             self.reasons = running.reasons()
             if not cmdline or iommu == "smmu":
                 self.drivers = running.links("driver")
+                # An IOMMU itself has a directory of that name, and no link.
+                self.units = {device: unit if unit != "iommu" else None
+                              for device, unit in running.links("iommu").items()}
                 self.members = members(running)
                 self.lsiommu = {option: running.sh(f"lsiommu {option}")
                                 for option in ("", "--json", "--dot")}

@@ -11,8 +11,8 @@ import threading
 
 import guest
 import machine
-from fixtures import PLAIN, TESTED, UNBOUND, VENDORS, X86_IOMMUS, Skip, bind, boot, \
-    claims, news, own, vfio_name
+from fixtures import GROUP_MF, PLAIN, TESTED, UNBOUND, VENDORS, X86_IOMMUS, Skip, bind, \
+    boot, claims, news, own, vfio_name
 from where import BUILD
 
 NEEDS = "stock arm64 userspace"
@@ -202,6 +202,10 @@ def as_sysfs(name, iommu, cmdline, kernel):
               for group in said["groups"]}
     assert {number: set(devices) for number, devices in listed.items()} \
         == found.members, f"{listed}, not {found.members}"
+    assert {machine.short(device["device"]): device["unit"]
+            for group in [*said["groups"], {"devices": said["ungrouped"]}]
+            for device in group["devices"]} == found.units
+    assert any(found.units.values()), found.units
     listed[None] = [device["device"] for device in said["ungrouped"]]
     for devices in listed.values():
         assert devices == sorted(devices, key=key), devices
@@ -943,10 +947,10 @@ def names_in_guest():
                         f"{name}: {said}"
 
 
-def why_in_guest(name, iommu, cmdline, device, why):
+def why_in_guest(name, iommu, cmdline, device, why, besides=()):
     """Why a device of this machine has no group, under these options."""
     with guest.Guest(name, iommu, cmdline, kernel=TESTED, log="why",
-                     bind=False) as running:
+                     bind=False, besides=besides) as running:
         said = running.sh(f"lsiommu {device}").splitlines()
         assert f"No group: {why}" in said, said
         one, = json.loads(running.sh(f"lsiommu --json {device}"))["ungrouped"]
@@ -959,6 +963,10 @@ def why_in_guest(name, iommu, cmdline, device, why):
 WHY = (
     ("switch", "none", "", "03:00.0",
      "firmware describes no IOMMU: this virtual machine has none"),
+    *(("switch", "none", "", "03:00.0", f"firmware describes no IOMMU: {setting}",
+       ["-cpu", f"qemu64,vendor={vendor},-hypervisor"]) for vendor, setting in (
+           ("GenuineIntel", "look for VT-d in its setup"),
+           ("AuthenticAMD", "look for IOMMU or AMD-Vi in its setup"))),
     ("switch", "intel", "intel_iommu=off", "03:00.0",
      "the IOMMU is off by intel_iommu=off"),
     ("switch", "amd", "amd_iommu=off", "03:00.0",
@@ -1178,13 +1186,18 @@ def since_before():
 
 
 def since_stock(kernel):
-    """In guests: from stock's JSON, and to one with a card that moves the buses."""
+    """In guests: from stock's JSON, and to one with a card that moves the buses.
+
+    And with one that a driver of the host takes, in a group of before, and with groups
+    that are wider, where the kernel can do that.
+    """
     more = ["pcie-root-port,id=new,bus=pcie.0,addr=2.0,chassis=9,slot=9",
-            "e1000e,bus=new,addr=0.0"]
+            "e1000e,bus=new,addr=0.0", "virtio-rng-pci,bus=dmi0,addr=3.0"]
+    wider = kernel != "stock"
     before = boot("demo", "intel", kernel="stock")
     text = json.dumps(json.loads(before.lsiommu["--json"]))
-    with guest.Guest("demo", "intel", kernel=kernel, log="since",
-                     more=more) as running:
+    with guest.Guest("demo", "intel", GROUP_MF if wider else PLAIN, kernel=kernel,
+                     log="since", more=more) as running:
         for at in range(0, len(text), 900):
             running.sh(f"echo -n '{text[at:at + 900]}' >> /tmp/before")
         said = running.sh("lsiommu --since /tmp/before").splitlines()
@@ -1199,10 +1212,20 @@ def since_stock(kernel):
         moved = re.match(r"  (\d+) -> (\d+)  (\S+)(?: \(was (\S+)\))?$", line)
         if moved:
             found[int(moved[1])] = int(moved[2])
+    # A Function 1 is with its Function 0, whose group goes on, and its own is no more.
+    came = {f"  group {groups[one]}: 0000:{one} came in, was in {was[path][0]}"
+            for one, path in (("00:03.1", "00:03.1"), ("00:04.1", "00:04.1"))
+            if wider}
     assert found == {number: now[path] for path, (number, _) in was.items()
-                     if number != now[path]} and len(found) > 8, (found, said)
-    assert not [line for line in said if " came in" in line or " out" in line], said
-    assert f"  group {groups['00:02.0']}: 0000:00:02.0 is new" in said, said
+                     if number != now[path] and
+                     not (wider and path in ("00:03.1", "00:04.1"))} \
+        and len(found) > 8, (found, said)
+    assert {line for line in said if " came in" in line or " out" in line} == came, said
+    card = next(device[5:] for path, device in paths.items() if path == "00:1e.0/03.0")
+    for device in "00:02.0", card:
+        assert f"  group {groups[device]}: 0000:{device} is new" in said, said
+    assert said[-2:] == ["Refused now:", f"  Group {groups[card]}: cannot be owned: "
+                         f"0000:{card} is on virtio-pci"], said
 
 
 SCHEMA_LINE = re.compile(r"^(\w+)\.(\w+) +(\S.*)$", re.MULTILINE)
@@ -1628,9 +1651,9 @@ def cases():
     yield ("lsiommu says that VFIO has a device without an IOMMU, and which node it is",
            without_iommu)
     yield "lsiommu takes the names that devices have in a guest", names_in_guest
-    for name, iommu, cmdline, device, why in WHY:
+    for name, iommu, cmdline, device, why, *besides in WHY:
         yield (f"{name}, {iommu}, {cmdline}: lsiommu says of {device}: {why}",
-               why_in_guest, name, iommu, cmdline, device, why)
+               why_in_guest, name, iommu, cmdline, device, why, *besides)
     yield "lsiommu --handover knows a guest's root disk", root_in_guest
     yield "lsiommu --handover knows the card that a guest's console is on", \
         console_in_guest
