@@ -3,6 +3,7 @@
 """Kernels are built here: in which directory, how configured, one at a time.
 
     rig/build.py COMMAND...     runs it while no other kernel is built
+    rig/build.py --make SOURCE OUT  prints the make that compiles it there, a word a line
 """
 import contextlib
 import fcntl
@@ -154,5 +155,8 @@ class Build:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--make"]:
+        print(*Build(*map(pathlib.Path, sys.argv[2:])).command, sep="\n")
+        sys.exit()
     with lock:
         sys.exit(subprocess.run(sys.argv[1:]).returncode)
