@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # The verbs. Each makes what it needs first; scripts/ has what they do.
 .NOTPARALLEL:
-.PHONY: help setup tree export carry kernel debug stock arm64 guest userspace run \
-	replay shell test kunit check kcsan bench mutants coverage deb mail clean
+.PHONY: help setup tree export carry kernel debug-kernel stock arm64 guest userspace run \
+	replay shell test kunit check debug kcsan bench mutants coverage deb mail clean
 
 help:            ## list the verbs: 6.12's, or with KERNEL=7.3 that kernel's; check does both
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
 setup:           ## install the Debian packages that are missing
 	@scripts/setup
@@ -22,7 +22,7 @@ carry: tree      ## take what changed in the other kernel's branch to KERNEL='s
 kernel: tree     ## build build/linux into build/patched
 	@scripts/kernel patched
 
-debug: tree      ## build it once more with configs/debug.config, into build/debug
+debug-kernel: tree ## build it once more with configs/debug.config, into build/debug
 	@scripts/kernel debug
 
 stock: tree      ## build the base, with the series' KUnit tests of grouping alone, into build/base/stock
@@ -62,6 +62,9 @@ kunit: tree      ## run the series' KUnit suites on build/patched: see scripts/k
 
 check: stock userspace ## check the patches and the rig with the kernel's programs (quick: scripts/check quick)
 	@scripts/check
+
+debug: debug-kernel guest ## run all tests of the kernel that finds bugs (KASAN, lockdep): T=pattern
+	@LONG=1 ALSO= scripts/test "$${T:-debug: }"
 
 kcsan: kernel    ## look for data races while devices and owners come and go, on build/kcsan
 	@scripts/kernel kcsan

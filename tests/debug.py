@@ -9,10 +9,10 @@ import re
 import counters
 import guest
 import machine
-from fixtures import TESTED, VENDORS, X86_IOMMUS, bind, claims, members, no_leaks, \
-    partition, same_groups, to_own
+from fixtures import LONG, TESTED, VENDORS, X86_IOMMUS, bind, claims, members, no_leaks, \
+    partition, same_groups, some, to_own
 
-NEEDS = "debug guest"
+NEEDS = "debug-kernel guest"
 FAULTS = 400
 # More than the locks that lockdep lets a task hold, 48, in eights.
 MANY = 56
@@ -24,11 +24,11 @@ ERROR = re.compile(r"^<3>.*: Failed to add to (an )?iommu group\b",
 def as_described(name, iommu):
     """Grouped as described, before and after its functions come and go.
 
-    Leaks, which take as long to look for as all else, are looked for under one
-    vendor here, and under both by those tests that let things fail or storm.
+    Leaks, which take longer to look for than all else, are looked for with LONG=1
+    under one vendor, and else by those tests that let things fail or storm.
     """
     described = machine.load(name)
-    kmemleak = iommu == VENDORS[0]
+    kmemleak = LONG and iommu == VENDORS[0]
     with guest.Guest(name, iommu, "" if kmemleak else "kmemleak=off",
                      kernel="debug", log="debug-" + name,
                      acpi_hotplug=False) as running:
@@ -157,13 +157,13 @@ def kunit_suites(kernel):
 
 
 def cases():
-    for name in machine.names():
-        for iommu in VENDORS:
+    for nth, name in enumerate(machine.names()):
+        for iommu in some(VENDORS, nth):
             yield (f"{name}, {iommu}: groups are as described, devices come "
                    "and go, nothing is reported", as_described, name, iommu)
     yield ("a group of more devices than a task may hold locks, which reaches as many, is "
            "claimed, and nothing is reported", many_are_claimed, VENDORS[0])
-    for iommu in X86_IOMMUS:
+    for iommu in some(X86_IOMMUS):
         yield (f"{iommu}: every allocation fails in turn while a device is "
                "grouped, it has all of its group or nothing, one line says so",
                every_allocation_fails, iommu)

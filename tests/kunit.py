@@ -10,7 +10,6 @@ kernels log the groups of the same random topologies, which are compared here.
 """
 import collections
 import functools
-import os
 import re
 import subprocess
 import threading
@@ -18,12 +17,11 @@ import threading
 import counters
 from build import Build
 from guest import TROUBLE
-from fixtures import TESTED, Skip
+from fixtures import LONG, TESTED, Skip
 from where import BUILD, KERNEL, KERNELS, LINUX, OUT, TOP
 
 NEEDS = "stock kernel"
-# make check has 2,000 of them.
-AT_LEAST = int(os.environ.get("TOPOLOGIES") or 500)
+AT_LEAST = 2000 if LONG else 200
 # The case, and what its random topologies are called in the counters.
 PATCHED = {
     "groups_are_those_of_the_rules_in_any_order":
@@ -203,7 +201,7 @@ def as_developers_run_it():
 
 
 def cases():
-    if os.environ.get("LONG") and KERNEL == KERNELS[0]:     # minutes
+    if LONG and KERNEL == KERNELS[0]:
         yield ("kunit.py run builds a kernel of its own, and every test passes there, "
                "without KVM", as_developers_run_it)
     yield "kunit.py finds all options of .kunitconfig in what it configures", \

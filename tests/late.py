@@ -19,7 +19,7 @@ from fixtures import GROUP_MF, TESTED, VENDORS, bind, claims, driver, end, ids, 
     kselftest, members, news, own, partition, refused_as_shared, same_groups, to_own, \
     unbind
 
-NEEDS = "debug guest"
+NEEDS = "debug-kernel guest"
 EPERM = "1"
 POLICIES = ("refuse", "warn")
 LOWER, HIGHER, LATE = "00:05.0", "00:06.0", "01:00.0"

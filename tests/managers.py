@@ -8,12 +8,11 @@ port of its own. DPDK drives two network devices, joined by a cable, itself.
 libvirt's is for make check, which sets LONG=1: it asks QEMU for all that it can do
 before it starts one.
 """
-import os
 import re
 
 import guest
 import machine
-from fixtures import TESTED, VENDORS, driver, end, news
+from fixtures import LONG, TESTED, VENDORS, driver, end, news
 
 NEEDS = "userspace"
 GUESTS, HOSTS = "03:00.0", "05:00.0"
@@ -199,7 +198,7 @@ def dpdk(iommu):
 
 
 def cases():
-    if os.environ.get("LONG"):      # minutes
+    if LONG:
         yield ("refuse: virsh starts a domain with a device of the host's, which "
                "gets it back; one that reaches the host's device does not "
                "start; one with both starts", libvirt)

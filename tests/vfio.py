@@ -8,9 +8,10 @@ import re
 
 import guest
 from fixtures import ALONE, GROUP_MF, NO_DMA, NO_RESET, TESTED, VENDORS, Skip, ask, \
-    bind, driver, end, kselftest, news, own, owned_as_whole, refused_as_shared, to_own
+    bind, driver, end, kselftest, news, own, owned_as_whole, refused_as_shared, some, \
+    to_own
 
-NEEDS = "debug guest"
+NEEDS = "debug-kernel guest"
 # Two functions without ACS, one of them for the host's
 # virtio-pci; on bus 0, the only one that QEMU 7.2's amd-iommu translates.
 FUNCTIONS = ["edu,bus=pcie.0,addr=5.0,multifunction=on",
@@ -162,5 +163,6 @@ def cases():
                "sriov", iommu, "01:00.0", [], ALONE)
         yield (f"{iommu}: a device that is hot-added into a group with an "
                "owner is not for a driver of the host", hot_added, iommu)
+    for iommu in some(VENDORS):
         yield (f"{iommu}, debug: groups are owned whole or not at all, and "
                "nothing is reported", by_topology, iommu, "debug")

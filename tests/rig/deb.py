@@ -18,7 +18,7 @@ import machine
 import where
 from build import Build
 from command import run
-from fixtures import TESTED, Skip, bind, numbered_by_requester_id, partition, \
+from fixtures import LONG, TESTED, Skip, bind, numbered_by_requester_id, partition, \
     same_groups
 
 NEEDS = "stock userspace"
@@ -272,7 +272,7 @@ def without_configuration():
 
 
 def cases():
-    if os.environ.get("LONG"):      # minutes
+    if LONG:
         for iommu in ("intel", "amd"):
             yield (f"{iommu}: the image in the package boots, with our groups and "
                    "numbers and a name of its own", boots, iommu)
