@@ -64,7 +64,7 @@ check: stock userspace ## check the patches and the rig with the kernel's progra
 	@scripts/check
 
 debug: debug-kernel guest ## run all tests of the kernel that finds bugs (KASAN, lockdep): T=pattern
-	@LONG=1 ALSO= scripts/test "$${T:-debug: }"
+	@LONG=1 scripts/test "$${T:-debug: }"
 
 kcsan: kernel    ## look for data races while devices and owners come and go, on build/kcsan
 	@scripts/kernel kcsan

@@ -15,7 +15,7 @@ TESTED = os.environ.get("ON") or "patched"
 VENDORS = ("intel", "amd")
 X86_IOMMUS = ("intel", "amd", "virtio")
 # With LONG=1, as make check has it, all that there is; without, what takes longest is
-# left out, as README's times are for people who wait.
+# left out.
 LONG = bool(os.environ.get("LONG"))
 PLAIN = ""
 GROUP_MF = "iommu=group_mf"
@@ -36,19 +36,17 @@ UNBOUND = ("gets one when a driver binds, if an IOMMU covers it" if guest.BY_DRI
 # The extended capability of ACS, and where in it the Control register is.
 ACS, ACS_CONTROL = 0x0d, 6
 
-
-
-def some(choices, nth=0):
-    """All of them with LONG=1, else one: another one for another nth."""
-    return choices if LONG else (choices[nth % len(choices)],)
-
-
 _lock = threading.Lock()
 _locks = {}
 _boots = {}
 
 
 Skip = machine.Skip
+
+
+def some(choices, nth=0):
+    """All of them with LONG=1, else one: another one for another nth."""
+    return choices if LONG else (choices[nth % len(choices)],)
 
 
 class Boot:

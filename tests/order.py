@@ -93,9 +93,9 @@ def by_sysfs(name, iommu, cmdline, option):
 def by_command_line(name, iommu, cmdline):
     """Some are vfio-pci's from the start, before or after the others."""
     expected = boot(name, iommu, cmdline)
-    ids = "1234:11e8", "8086:10d3", "1b36:0005"
+    several = "1234:11e8", "8086:10d3", "1b36:0005"
     # Where devices are grouped as they are found, binding makes no difference.
-    for ids in ids if guest.BY_DRIVER else some(ids):
+    for ids in several if guest.BY_DRIVER else some(several):
         with guest.Guest(name, iommu, f"{cmdline} vfio-pci.ids={ids}".strip(),
                          TESTED, log=f"order-{name}") as running:
             must_be(running, expected, sorted(expected.groups), ids)

@@ -58,7 +58,7 @@ RUN = {
 NOT_RUN = {
     "make check": "hours; tests/rig/check.py runs the part that is quick",
     "make kcsan": "builds a kernel more; make check runs it",
-    "make debug": "an hour; make test runs a part of it",
+    "make debug": "builds a kernel more; make check runs all that it does",
     "make test LONG=1": "hours; make check runs it",
     "make bench": "an hour in guests, whose clocks count instructions",
     "make mutants": "a day; tests/rig/mutants.py looks at what it would do",
