@@ -9,6 +9,7 @@ import threading
 import acpi
 import guest
 import machine
+import where
 
 # Which build is tested: ON=stock is to see that a test can fail
 TESTED = os.environ.get("ON") or "patched"
@@ -47,6 +48,11 @@ Skip = machine.Skip
 def some(choices, nth=0):
     """All of them with LONG=1, else one: another one for another nth."""
     return choices if LONG else (choices[nth % len(choices)],)
+
+
+# For what is the same code under both: on the kernels that are tested after the first
+# of rig/kernels, one does.
+VENDORS_ALIKE = VENDORS if where.KERNEL == where.KERNELS[0] else some(VENDORS)
 
 
 class Boot:

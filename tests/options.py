@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The options: what they do, and what is wrong in them."""
 import guest
-from fixtures import TESTED, PLAIN, VENDORS, boot, same_groups
+from fixtures import TESTED, PLAIN, VENDORS_ALIKE, boot, same_groups
 
 NEEDS = "guest"
 ON = "Functions of a multi-function device share a group"
@@ -152,7 +152,7 @@ def in_force(iommu, given):
 
 
 def cases():
-    for iommu in VENDORS:
+    for iommu in VENDORS_ALIKE:
         for given in True, False:
             yield (f"{iommu}: sysfs says which options are in force with "
                    f"{'several' if given else 'none'}, the log which entries match "

@@ -6,9 +6,10 @@ the IOMMU does not see it: through a switch, through a device with several
 functions, or because the two belong together since lately, for which see late.py.
 """
 import guest
-from fixtures import ALONE, FOURTH_PORT, TESTED, THIRD_PORT, NO_RESET, VENDORS, Skip, \
-    acs_control, bind, claims, driver, end, kselftest, members, news, own, owned_as_whole, partition, \
-    refused_as_shared, same_groups, set_word, some, to_own, unbind, word
+from fixtures import ALONE, FOURTH_PORT, TESTED, THIRD_PORT, NO_RESET, VENDORS, \
+    VENDORS_ALIKE, Skip, acs_control, bind, claims, driver, end, kselftest, members, news, \
+    own, owned_as_whole, partition, refused_as_shared, same_groups, set_word, some, to_own, \
+    unbind, word
 
 NEEDS = "stock debug-kernel guest"
 EPERM = "1"
@@ -794,7 +795,7 @@ def states(iommu):
 
 
 def cases():
-    for nth, iommu in enumerate(VENDORS):
+    for nth, iommu in enumerate(VENDORS_ALIKE):
         for policy in some(POLICIES, nth):
             for by_option in True, False:
                 how = f"iommu.reach={policy}" if by_option else \
