@@ -20,7 +20,7 @@ from listing import short
 from fixtures import LONG, TESTED, Skip, same_groups
 
 NEEDS = "stock guest"
-ORDERS = ("boot", "hotadd", "hotadd 1", *(("hotadd 2", "hotadd 3") if LONG else ()))
+ORDERS = ("boot", "hotadd 1", *(("hotadd", "hotadd 2", "hotadd 3") if LONG else ()))
 # Whose report is not what the grouping of PCI devices gives
 OTHERWISE = {"59-power-ppc-bar-v-only":
              "POWER's firmware says what is a group, the bus does not"}
