@@ -184,6 +184,12 @@ def ask_qemu(running, words):
                       "pidof qemu-system-x86_64 > /dev/null")
 
 
+def by_slot(running):
+    """What the monitor says of each device, by its slot."""
+    return {int(re.search(r"device +(\d+),", block)[1]): block for block in
+            ask_qemu(running, "info pci").split(" Bus ")[1:]}
+
+
 def assigned(iommu):
     """The firmware gives each device its addresses, so it is there and answers."""
     with Userspace(iommu) as running:
@@ -197,11 +203,9 @@ def assigned(iommu):
         start_qemu(running, options)
 
         def placed():
-            found = {}
-            for block in ask_qemu(running, "info pci").split(" Bus ")[1:]:
-                slot = int(re.search(r"device +(\d+),", block)[1])
-                if re.search(r" BAR\d: .* at 0x(?!f+ )", block):
-                    found[slot] = re.search(r"PCI device (\S+)", block)[1]
+            found = {slot: re.search(r"PCI device (\S+)", block)[1]
+                     for slot, block in by_slot(running).items()
+                     if re.search(r" BAR\d: .* at 0x(?!f+ )", block)}
             return found.items() >= expected.items()
 
         running.wait(placed, f"the firmware to see {expected}", timeout=300)
@@ -213,8 +217,7 @@ def must_see(running, devices):
     found = {}
 
     def placed():
-        for block in ask_qemu(running, "info pci").split(" Bus ")[1:]:
-            slot = int(re.search(r"device +(\d+),", block)[1])
+        for slot, block in by_slot(running).items():
             bar = re.search(r" BAR0: 32 bit memory at (0x[0-9a-f]{8}) ", block)
             if bar:
                 found[slot] = bar[1]
