@@ -74,7 +74,7 @@ kcsan: kernel    ## look for data races while devices and owners come and go, on
 bench: stock guest ## count instructions, with the series and without
 	@scripts/bench
 
-mutants: kernel  ## break the series in hundreds of ways: do the tests notice? T=pattern
+mutants: kernel $(if $(GUESTS),stock debug-kernel guest) ## break the series in hundreds of ways: do the tests notice? T=pattern
 	@scripts/mutants
 
 coverage: guest  ## which lines of the series do the tests reach? T=pattern of tests in guests
