@@ -48,29 +48,31 @@ class Lock:
     hold several clones: one build a machine.
 
     Kept for some minutes once it is had: short builds would wait for long ones
-    all the time.
+    all the time. Who has it may ask for it again.
     """
     MINUTES = 3
 
-    def __init__(self):
-        self.file, self.since = None, 0
+    def __init__(self, folder=None):
+        self.path = pathlib.Path(folder or tempfile.gettempdir()) / "kbuild.lock"
+        self.file, self.since, self.holders = None, 0, 0
 
     def __enter__(self):
         if not self.file:
-            path = pathlib.Path(tempfile.gettempdir()) / "kbuild.lock"
-            if not path.exists():
-                path.touch()
+            if not self.path.exists():
+                self.path.touch()
             # Somebody else's may be locked, but not written.
-            self.file = path.open()
+            self.file = self.path.open()
             try:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 say("waiting for another kernel build")
                 fcntl.flock(self.file, fcntl.LOCK_EX)
             self.since = time.monotonic()
+        self.holders += 1
 
     def __exit__(self, *error):
-        if time.monotonic() - self.since > 60 * self.MINUTES:
+        self.holders -= 1
+        if not self.holders and time.monotonic() - self.since > 60 * self.MINUTES:
             self.file.close()
             self.file = None
 

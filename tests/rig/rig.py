@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 
+import build
 import command
 import machine
 import where
@@ -552,6 +553,17 @@ def patches_are_as_exported(kernel):
         assert not os.listdir(out), os.listdir(out)
 
 
+def lock_in_lock():
+    with tempfile.TemporaryDirectory() as place:
+        lock = build.Lock(place)
+        with lock:
+            lock.since -= 60 * lock.MINUTES + 1
+            with lock:
+                pass
+            assert lock.file, "the inner one lets go of it"
+        assert not lock.file, "nobody lets go of it"
+
+
 def cases():
     yield "a bare make lists every verb", help_lists_verbs
     yield "every file of scripts/ is a verb", verbs_are_scripts
@@ -585,6 +597,7 @@ def cases():
            "kernel's tests are skipped", source_is_gone)
     yield ("where make test takes too long, what is left of the other kernels' tests "
            "is skipped", late_tests_are_skipped)
+    yield "who builds a kernel may ask for the lock again, however long it is had", lock_in_lock
     yield "a tree is made of a source that is given by hand", source_by_hand
     yield "a test that is added as README says is run", a_test_is_run
     yield "a machine that is added as README says is tested", a_machine_is_tested
