@@ -77,7 +77,7 @@ bench: stock guest ## count instructions, with the series and without
 mutants: kernel $(if $(GUESTS),stock debug-kernel guest) ## break the series in hundreds of ways: do the tests notice? T=pattern
 	@scripts/mutants
 
-coverage: guest  ## which lines of the series do the tests reach? T=pattern of tests in guests
+coverage: stock guest ## which lines of the series do the tests reach? T=pattern of tests in guests
 	@scripts/coverage
 
 mail: setup      ## write a part of the series as mails: PART= V=2, for 7.3; bare, list the parts
