@@ -14,6 +14,8 @@ KERNEL = os.environ.get("KERNEL") or KERNELS[0]
 if KERNEL not in KERNELS:
     sys.exit(f"no KERNEL={KERNEL}: there are {' '.join(KERNELS)} "
              "(rig/kernels)")
+# What the name of each test of another kernel begins with
+PREFIX = "" if KERNEL == KERNELS[0] else f"{KERNEL}: "
 
 
 def build(kernel):
