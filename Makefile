@@ -74,10 +74,13 @@ kcsan: kernel    ## look for data races while devices and owners come and go, on
 bench: stock guest ## count instructions, with the series and without
 	@scripts/bench
 
-mutants: kernel $(if $(GUESTS),stock debug-kernel guest) ## break the series in hundreds of ways: do the tests notice? T=pattern
+mutants: kernel  ## break the series in hundreds of ways: do the tests notice? T=pattern
+	@[ -z "$(GUESTS)" ] || { needs=$$(scripts/mutants --needs) && \
+		$(MAKE) --no-print-directory $$needs; }
 	@scripts/mutants
 
-coverage: stock guest ## which lines of the series do the tests reach? T=pattern of tests in guests
+coverage: setup  ## which lines of the series do the tests reach? T=pattern of tests in guests
+	@needs=$$(scripts/coverage --needs) && $(MAKE) --no-print-directory $$needs
 	@scripts/coverage
 
 mail: setup      ## write a part of the series as mails: PART= V=2, for 7.3; bare, list the parts

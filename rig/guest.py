@@ -49,7 +49,6 @@ class X86:
     files = "guest"
     kernels = {name: OUT[name] / "arch/x86/boot/bzImage"
                for name in ("patched", "stock", *LOOK_FOR_BUGS)}
-    has_coverage = True     # a kernel that counts with gcov
 
 
 class Arm64:
@@ -67,7 +66,6 @@ class Arm64:
     serial = "ttyAMA0"
     files = "guest-arm64"
     kernels = {"patched": OUT["arm64"] / "arch/arm64/boot/Image"}
-    has_coverage = False
 
 
 # By the IOMMU that only they have
@@ -95,8 +93,9 @@ def kunit(topologies):
 
 # Another one in its place, and where the counts go if it has gcov: scripts/mutants and
 # scripts/coverage say so.
-if os.environ.get("RIG_KERNEL"):
-    X86.kernels["patched"] = pathlib.Path(os.environ["RIG_KERNEL"])
+IN_PLACE = os.environ.get("RIG_KERNEL")
+if IN_PLACE:
+    X86.kernels["patched"] = pathlib.Path(IN_PLACE)
 GCDA = os.environ.get("RIG_GCDA")
 
 # To own what interrupts can be forged by: virtio-iommu does not remap them, nor does 7.x
@@ -199,6 +198,8 @@ class Guest:
             machine.load(name)
         if iommu in self.machine.without:
             raise machine.Skip(self.machine.without[iommu])
+        if IN_PLACE and (kernel in LOOK_FOR_BUGS or iommu in ARCHITECTURES):
+            raise machine.Skip("boots another kernel than the one that is looked at")
         if kernel in LOOK_FOR_BUGS and not X86.kernels[kernel].exists():
             raise machine.Skip(f"not built: make {kernel} KERNEL={where.KERNEL}")
         self.iommu, self.kernel = iommu, kernel
@@ -348,7 +349,7 @@ class Guest:
 
     def __exit__(self, kind, error, trace):
         try:
-            if GCDA and self.kernel == "patched" and self.arch.has_coverage:
+            if GCDA and self.kernel == "patched":
                 self.keep_counts(pathlib.Path(GCDA, self.logfile.stem))
         finally:
             self.kill()

@@ -64,6 +64,14 @@ def needs_are_few():
         assert said.strip() == wanted, f"T={pattern}: {said}"
 
 
+def needs_of_one_kernel():
+    """Where another kernel is in the place of patched, and is all that is looked at."""
+    for program in "coverage", "mutants":
+        said = must(TOP / "scripts" / program, "--needs", env={
+            name: value for name, value in os.environ.items() if name != "T"})
+        assert said.strip() == "tree stock guest", f"{program}: {said}"
+
+
 def needs_are_said():
     verbs = [line.split()[0] for line in must("make", "-s").splitlines()]
     for path in sorted((TOP / "tests").rglob("*.py")):
@@ -568,6 +576,8 @@ def cases():
     yield "a bare make lists every verb", help_lists_verbs
     yield "every file of scripts/ is a verb", verbs_are_scripts
     yield "make test T= makes what the tests of that name need", needs_are_few
+    yield ("make coverage and make mutants make no kernel that they see nothing of",
+           needs_of_one_kernel)
     yield "every file of tests says which verbs it needs", needs_are_said
     yield ("progress is a share only of what is known to be to do",
            progress_is_honest)
