@@ -327,20 +327,20 @@ class Guest:
             options += f"{UNSAFE} "
         return options + ("quiet" if console else f"earlyprintk={self.arch.serial}")
 
-    def _with_table(self, initramfs):
-        """The initramfs with a changed copy of the IOMMU's firmware table."""
+    def _changed_table(self):
+        """Name and content of a firmware table in place of the machine's own."""
         if self.iommu == "mock":
             # There is an IOMMU, which is all that a quirk of AMD's wants to know
-            table, changed = "IVRS", acpi.empty("IVRS")
-        else:
-            table, change = {"amd": ("IVRS", acpi.ivrs_aliases),
-                             "intel": ("DMAR", acpi.dmar)}[self.iommu]
-            changed = change(
-                firmware_table(self.machine.name, self.iommu, table),
-                self.machine.tables[self.iommu])
+            return "IVRS", acpi.empty("IVRS")
+        table, change = {"amd": ("IVRS", acpi.ivrs_aliases),
+                         "intel": ("DMAR", acpi.dmar)}[self.iommu]
+        return table, change(firmware_table(self.machine.name, self.iommu, table),
+                             self.machine.tables[self.iommu])
+
+    def _with_table(self, initramfs):
         self.scratch = tempfile.TemporaryDirectory()
         path = pathlib.Path(self.scratch.name, "initramfs.cpio")
-        path.write_bytes(acpi.initramfs(table, changed)
+        path.write_bytes(acpi.initramfs(*self._changed_table())
                          + initramfs.read_bytes())
         return path
 
