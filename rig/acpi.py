@@ -57,6 +57,23 @@ def ivrs_aliases(table, aliases):
     return _finish(table[:BODY] + b"".join(blocks))
 
 
+def ivrs_names(table, named):
+    """IVRS with devices that only ACPI knows: pairs of _HID and Requester ID's device.
+
+    An ACPI HID device entry is for blocks of type 40h, which have 16 bytes more ahead
+    of the entries than those of type 10h.
+    """
+    entries = b"".join(
+        struct.pack("<BHB8s8sBB", 0xf0, requester_id(device), 0, hid.encode(), b"", 0, 0)
+        for hid, device in named)
+    block = next(_structures(table, 2))
+    if block[0] != 0x10:
+        raise ValueError(f"the first block is of type {block[0]:02x}h, not 10h")
+    block = bytearray(b"\x40" + block[1:24] + bytes(16) + block[24:] + entries)
+    struct.pack_into("<H", block, 2, len(block))
+    return _finish(table[:BODY] + bytes(block))
+
+
 def dmar(table, changes):
     """DMAR with changes, each a word and a device of bus 0.
 

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 
+import acpi
 import guest
 import machine
 import where
@@ -87,6 +88,31 @@ def mediated_devices(iommu):
         found = running.sh(f"basename $(readlink {where}/{uuid}/iommu_group)")
         assert int(found) == 0x7fff0000, found
         assert running.groups() == before
+        assert "still in use" not in running.sh("dmesg")
+
+
+# Devices that no bus names, and the Requester ID that firmware gives them both
+NAMED = ("QEMU0002", "PNP0103")
+NAMED_AS = "00:1f.7"
+
+
+class Named(guest.Guest):
+    """Of a machine for AMD's IOMMU, whose table has these."""
+
+    def _changed_table(self):
+        table = guest.firmware_table(self.machine.name, "amd", "IVRS")
+        return "IVRS", acpi.ivrs_names(table, [(hid, NAMED_AS) for hid in NAMED])
+
+
+def by_name():
+    """Stock gives them a number that depends on how many groups came before."""
+    for kernel, wanted in ("stock", False), (TESTED, True):
+        with Named("ivrs-alias", "amd", kernel=kernel, log="named") as running:
+            found = {running.sh(f"basename $(readlink /sys/bus/platform/devices/"
+                                f"{hid}:00/iommu_group)") for hid in NAMED}
+        assert len(found) == 1, f"{kernel}: they are in groups {found}"
+        number = int(found.pop())
+        assert (number == acpi.requester_id(NAMED_AS)) == wanted, f"{kernel}: {number}"
 
 
 def by_requester_id(name, iommu):
@@ -233,6 +259,8 @@ def cases():
     yield "numbers are the same under Intel and AMD", same_by_both
     yield ("none: VFIO's groups for devices without an IOMMU are numbered by "
            "Requester ID, in any order", no_iommu_by_requester_id)
+    yield ("amd: devices that only ACPI names share a group that has the number of "
+           "the Requester ID that firmware gives them", by_name)
     for iommu in "intel", "none":
         yield (f"{iommu}: mediated devices have the first numbers above those of "
                "addresses, in the order in which they are made", mediated_devices, iommu)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The options: what they do, and what is wrong in them."""
+import re
+
 import guest
+import replayed
 from fixtures import TESTED, PLAIN, VENDORS_ALIKE, boot, same_groups
 
 NEEDS = "guest"
@@ -151,7 +154,28 @@ def in_force(iommu, given):
     assert sorted(lines) == (UNMATCHED if given else []), lines
 
 
+def without_room():
+    """Of more devices than a page has lines for, those that fit are listed whole."""
+    text = "".join(
+        f"00:{bus:02x}.0 root-port [{bus:02x}] acs ari\n" + "".join(
+            f"{bus:02x}:{devfn >> 3:02x}.{devfn & 7} endpoint 8086:10c9 acs ari\n"
+            for devfn in range(190)) for bus in (1, 2))
+    options = {path: path.rpartition("/")[2] for path in FILES if "/bus/" in path}
+    with replayed.Stage(TESTED, "pci=" + ",".join(
+            f"{option}=pci:8086:10c9" for option in options.values())) as stage:
+        found = stage.replay(replayed.subject("many", f"segment 0\n{text}"))
+        assert len(found.groups) == 382, len(found.groups)
+        for path in options:
+            *lines, last = stage.guest.read(path).splitlines()
+            assert last == "..." and len(lines) > 300, f"{path}: {lines[-1]} {last}"
+            wrong = [line for line in lines
+                     if not re.fullmatch(r"0000:0[12]:[01][0-9a-f]\.[0-7]", line)]
+            assert not wrong, f"{path}: {wrong}"
+
+
 def cases():
+    yield ("of more devices than a page has room for /sys/bus/pci/group_mf and "
+           "assume_acs list those that fit, and say so", without_room)
     for iommu in VENDORS_ALIKE:
         for given in True, False:
             yield (f"{iommu}: sysfs says which options are in force with "

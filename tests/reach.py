@@ -360,6 +360,26 @@ def enabled_is_in_the_way(iommu):
         claim(running, f"group {GROUP[HERE]}", True, [])
 
 
+def two_in_the_way(iommu):
+    """Of several that are in the way of a claim, the log names one."""
+    with on_switch(iommu, more=TWO_FOR_HOST) as running:
+        bind(running, HERE)
+        claim(running, f"group {GROUP[HERE]}", True,
+              [past(GROUP[HERE], LATE, "virtio-pci", PORT[HERE], refused=False)])
+
+
+def two_reach_it(iommu):
+    """Of several owned groups of others that reach it, too."""
+    with on_switch(iommu, f"pci=assume_acs={PORT[HERE]}") as running:
+        unbind(running, HOST)
+        bind(running, f"{HERE} {THERE} {HOST}")
+        group = running.groups()[HERE]
+        own(running, f"group {GROUP[THERE]} group {GROUP[HOST]}")
+        claim(running, f"group {group}", True,
+              [f"iommu: group {group}: group {GROUP[THERE]} of another owner reaches "
+               f"{HERE} past {PORT[THERE]}: no ACS"])
+
+
 def binds_later(iommu, policy, way):
     """A driver of the host that wants what an owned group reaches."""
     refuse = policy == "refuse"
@@ -376,6 +396,18 @@ def binds_later(iommu, policy, way):
                                     refused=refuse)], lines
         end(running, "vfio-claim")
         give_to_host(running, HOST)
+
+
+def reached_by_two(iommu):
+    """The log names the one that was owned first."""
+    with on_switch(iommu) as running:
+        unbind(running, HOST)
+        bind(running, f"{HERE} {THERE}")
+        own(running, f"group {GROUP[HERE]} group {GROUP[THERE]}")
+        said(running)
+        assert to_host(running, HOST)
+        lines = said(running)
+        assert lines == [bound_past(HOST, GROUP[HERE], PORT[HERE], refused=False)], lines
 
 
 def arrives_later(iommu, again):
@@ -755,6 +787,10 @@ def retries_are_silent(iommu):
         running.sh("sleep 1")
         lines = said(running)
         assert not lines, f"{len(lines)} lines: {lines[:2]}"
+        # A person who tries again has one.
+        assert not to_host(running, HOST)
+        lines = said(running)
+        assert lines == [bound_past(HOST, GROUP[HERE], PORT[HERE])], lines
         assert not to_host(running, LATE)
         lines = said(running)
         assert lines == [bound_past(LATE, GROUP[HERE], PORT[HERE])], lines
@@ -796,6 +832,12 @@ def states(iommu):
 
 def cases():
     for nth, iommu in enumerate(VENDORS_ALIKE):
+        yield (f"{iommu}: a driver of the host that binds what two owned groups reach "
+               "has one line", reached_by_two, iommu)
+        yield (f"{iommu}: a claim has one line where two of the host's devices are in "
+               "the way", two_in_the_way, iommu)
+        yield (f"{iommu}: a claim has one line where two groups of another owner reach "
+               "the group", two_reach_it, iommu)
         for policy in some(POLICIES, nth):
             for by_option in True, False:
                 how = f"iommu.reach={policy}" if by_option else \
