@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The guest's only process: does what the host asks over the second serial port,
- * or over a virtio console where the machine has but one.
+ * The guest's only process, or a service of a guest with a Debian on its disk: does
+ * what the host asks over the second serial port, or over a virtio console where the
+ * machine has but one.
  *
  * A request is one line, a command for the shell. The answer is a line with the
  * length of the command's output and its exit status, then that many bytes. The
@@ -84,11 +85,13 @@ int main(void)
 	size_t size = 0;
 	FILE *channel;
 
-	attach("proc", "/proc");
-	attach("sysfs", "/sys");
-	attach("devtmpfs", "/dev");
-	attach("debugfs", "/sys/kernel/debug");
-	attach("tmpfs", "/tmp");
+	if (getpid() == 1) {
+		attach("proc", "/proc");
+		attach("sysfs", "/sys");
+		attach("devtmpfs", "/dev");
+		attach("debugfs", "/sys/kernel/debug");
+		attach("tmpfs", "/tmp");
+	}
 	setenv("PATH", "/bin", 1);
 	setenv("HOME", "/", 1);
 	setenv("TERM", "linux", 0);

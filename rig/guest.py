@@ -171,7 +171,7 @@ class Guest:
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
                  log=None, console=False, icount=False, more=(), tables=True,
                  userspace=False, acpi_hotplug=True, bind=True, drives=(),
-                 besides=()):
+                 besides=(), initrd=None):
         """Boots machine `name`, and runs the set-up that its file asks for.
 
         iommu   'smmu' is a machine of its own, arm64's, as is its kernel. With
@@ -189,6 +189,7 @@ class Guest:
                 port; the log is kept as well
         icount  the guest's clock counts instructions, a nanosecond each
         userspace   with Debian's own programs, and the memory that they take
+        initrd  this in place of ours
         acpi_hotplug    else the ports of bus 0 have native hotplug as well, and
                 the kernel has much less ACPI code to interpret
         bind    all that gets a group from a driver only, and has none, is given
@@ -207,6 +208,8 @@ class Guest:
             self.quiet = hung.QUIET_WHERE_SLOW
         self.arch = arch = ARCHITECTURES.get(iommu, X86)
         files, memory = ("userspace", "1024") if userspace else (arch.files, "512")
+        if initrd:
+            memory = "2048"
         self.console = "/dev/" + arch.serial
         self.logfile = logfile(
             log or name, iommu, re.sub(r"[^A-Za-z0-9]+", "-", cmdline),
@@ -214,7 +217,7 @@ class Guest:
         self.logfile.parent.mkdir(parents=True, exist_ok=True)
         self.state = self.logfile.with_suffix(".hung")
         self.state.unlink(missing_ok=True)
-        initramfs = BUILD / files / "initramfs.cpio"
+        initramfs = initrd or BUILD / files / "initramfs.cpio"
         if tables and (iommu == "mock" or iommu in self.machine.tables):
             initramfs = self._with_table(initramfs)
         serial = "file,id=log,path=" + str(self.logfile)
@@ -516,3 +519,13 @@ class Debian(Guest):
     def run(self, command, timeout=30):
         # On a busy host these programs take minutes.
         return super().run(f"export {self.PATH}; {command}", max(timeout, 600))
+
+
+class Installed(Debian):
+    """A Debian on a disk, see rig/debian.py. The disk is read through the IOMMU."""
+
+    def __init__(self, name, iommu, disk, **options):
+        super().__init__(
+            name, iommu, kernel=str(disk.kernel), initrd=disk.initrd,
+            cmdline="root=/dev/sda rw", more=["ide-hd,drive=disk,bus=ide.0"],
+            drives=[f"id=disk,file={disk.image},snapshot=on"], **options)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The packages that make deb builds, and what it says of a wrong request.
 
-The kernel is the tests' own, with what a distribution's configuration has besides.
-It is compiled from nothing, so this is for make check, which sets LONG=1.
+The kernel is the tests' own, with what a distribution's configuration has besides,
+and once more Debian's own, with Debian's configuration. That takes long, so it is for
+make check, which sets LONG=1.
 """
 import json
 import os
@@ -13,8 +14,10 @@ import subprocess
 import tempfile
 import threading
 
+import debian
 import guest
 import machine
+import series
 import where
 from build import Build
 from command import run
@@ -39,12 +42,34 @@ CONFIG_MODULE_SIG_KEY=""
 CONFIG_SYSTEM_TRUSTED_KEYRING=y
 CONFIG_SYSTEM_TRUSTED_KEYS="debian/certs/debian-uefi-certs.pem"
 """
+# The controller of the disk that a Debian is on
+DISK = "00:1f.2"
 # What the running kernel is said to have loaded.
 LSMOD = "Module Size Used by\nefi_pstore 16384 0\n"
 
-_lock = threading.Lock()
-_built = []
-_tool = []
+# Debian's configuration that is taken; FLAVOUR=amd64 is for all machines, and takes
+# hours.
+FLAVOUR = os.environ.get("FLAVOUR", "cloud-amd64")
+# Where most of the series is
+FOLDERS = ("drivers/iommu", "drivers/pci", "drivers/vfio")
+
+
+def once(function):
+    """Several tests want what it makes, and fail alike if it cannot be made."""
+    lock, outcome = threading.Lock(), []
+
+    def made():
+        with lock:
+            if not outcome:
+                try:
+                    outcome.append((function(), None))
+                except Exception as why:
+                    outcome.append((None, why))
+        result, why = outcome[0]
+        if why:
+            raise why
+        return result
+    return made
 
 
 def deb(*arguments, **environment):
@@ -60,21 +85,12 @@ def configuration(place, more):
     return str(path)
 
 
+@once
 def packages():
-    """The directory the packages are unpacked in, and what was said."""
-    with _lock:
-        if not _built:
-            try:
-                _built.append(build())
-            except AssertionError as why:
-                _built.append(why)
-    if isinstance(_built[0], AssertionError):
-        raise _built[0]
-    return _built[0]
+    """The directory the packages are unpacked in, and what was said.
 
-
-def build():
-    """From nothing: compiled_as_kbuild_does() looks at how that went."""
+    From nothing: compiled_as_kbuild_does() looks at how that went.
+    """
     shutil.rmtree(where.BUILD / "debtest-tree", ignore_errors=True)
     with tempfile.TemporaryDirectory() as place:
         loaded = pathlib.Path(place, "lsmod")
@@ -90,6 +106,69 @@ def build():
     return DEB / "unpacked", said
 
 
+@once
+def of_debian():
+    """The packages of Debian's own configuration, and what compilers said."""
+    config = subprocess.run([TOP / "rig/debian-config", FLAVOUR], check=True, text=True,
+                            stdout=subprocess.PIPE).stdout
+    name = f"deb-{FLAVOUR}"
+    # What is not compiled says nothing; the rest is compiled where it has changed.
+    Build(where.LINUX, where.BUILD / f"{name}-tree").forget(FOLDERS)
+    with tempfile.TemporaryDirectory() as place:
+        path = pathlib.Path(place, "config")
+        path.write_text(config)
+        status, said = deb(CONFIG=str(path), DEB=name)
+    assert not status, said
+    return (list((where.BUILD / name).glob("*.deb")),
+            (where.BUILD / f"logs/{name}.log").read_text(errors="replace"))
+
+
+@once
+def installed():
+    """A Debian 13 with these."""
+    if os.getuid():
+        raise Skip("only root can make a Debian")
+    return debian.Disk(f"{where.KERNEL}-{FLAVOUR}", of_debian()[0],
+                       where.BUILD / "guest/init")
+
+
+def runs_debian(iommu):
+    """As a person finds it after the first boot, and hands a device over."""
+    disk = installed()
+    with guest.Installed("demo", iommu, disk, log="debian") as running:
+        name = running.sh("uname -r").strip()
+        assert disk.kernel.name == f"vmlinuz-{name}" and name.endswith("-groups"), name
+        version = running.sh("cat /etc/debian_version")
+        assert version.startswith("13"), version
+        state = running.run("systemctl is-system-running --wait")[1]
+        assert state == "running\n", state + running.sh("systemctl --failed")
+        groups = running.groups()
+        same_groups(partition(groups), machine.load("demo").expected(iommu))
+        numbered_by_requester_id(groups)
+        assert running.reasons()["02:00.1"] == "function 02:00.0"
+        kind = running.sh(f"cat /sys/kernel/iommu_groups/{groups[DISK]}/type")
+        assert kind.startswith("DMA"), f"the disk is not behind the IOMMU: {kind}"
+        running.sh("modprobe vfio-pci")
+        bind(running, "01:00.0")
+        running.sh("udevadm settle")
+        link = running.sh("readlink /dev/vfio/by-path/00:03.0-00.0-group")
+        assert link.strip() == f"../{groups['01:00.0']}", link
+        said = running.sh("lsiommu 01:00.0")
+        assert "vfio-pci" in said, said
+        assert "module verification failed" not in running.log(), running.logfile
+
+
+def without_warnings():
+    _, log = of_debian()
+    for folder in FOLDERS:
+        assert re.search(rf"^  CC( \[M\])? +{folder}/", log, re.M), f"no {folder}"
+    commits = series.commits()
+    touched = series.touched(commits[0], commits[-1])
+    complaints = [line for line in series.messages(log)
+                  if any(file in line for file in touched)]
+    assert not complaints, complaints
+
+
 def boots(iommu):
     place, _ = packages()
     kernel, = place.glob("boot/vmlinuz-*")
@@ -103,12 +182,10 @@ def boots(iommu):
         assert running.reasons()["02:00.1"] == "function 02:00.0"
 
 
+@once
 def tool():
     """The package of lsiommu, which needs no kernel to be built."""
-    with _lock:
-        if not _tool:
-            _tool.append(deb("lsiommu", DEB="debtool"))
-    status, said = _tool[0]
+    status, said = deb("lsiommu", DEB="debtool")
     assert not status, said
     package, = (where.BUILD / "debtool").glob("*.deb")
     assert package.name.startswith("lsiommu_"), package
@@ -276,6 +353,11 @@ def cases():
         for iommu in ("intel", "amd"):
             yield (f"{iommu}: the image in the package boots, with our groups and "
                    "numbers and a name of its own", boots, iommu)
+            yield (f"{iommu}: a Debian 13 runs from the packages of its own "
+                   f"configuration ({FLAVOUR}), on a disk behind the IOMMU, and hands "
+                   "a device over", runs_debian, iommu)
+        yield (f"no warning in what the series touches, with Debian's configuration "
+               f"({FLAVOUR})", without_warnings)
         yield "those of the kernel and its headers are installed and removed", \
             kernel_installs
         yield ("the packages have headers, the modules that are loaded and VFIO's, "
