@@ -94,7 +94,8 @@ class Build:
     """A directory that a source is compiled in.
 
     fragments   of configs/, added to what `target` makes; where neither `on` nor
-                `off` says which symbols must be set or not, all must be as in these
+                `off` says which symbols must be set (to this, "VFIO=m") or not, all
+                must be as in these
     arch        the kernel's name of it, where it is not this machine's
     """
 
@@ -141,7 +142,8 @@ class Build:
         wanted = options(asked)
         if self.on or self.off:
             wanted = dict.fromkeys(self.off) | {
-                symbol: got.get(symbol) or "y" for symbol in self.on}
+                symbol: value or got.get(symbol) or "y" for symbol, _, value
+                in (symbol.partition("=") for symbol in self.on)}
         wrong = [f"CONFIG_{symbol}={value or 'n'} (is: {got.get(symbol) or 'n'})"
                  for symbol, value in wanted.items() if got.get(symbol) != value]
         if wrong:
