@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A Debian 13 on a disk, with packages that make deb built installed by apt.
+"""Debian's configuration, and a Debian 13 on a disk, with packages that make deb built.
 
-guest.Installed boots it. Only root can make one; nothing is installed on this machine.
+apt installs them there, and guest.Installed boots it. Only root can make one; nothing
+is installed on this machine.
 """
 import os
 import shutil
+import subprocess
 import sys
 
 from command import run
@@ -27,6 +29,12 @@ ExecStart=/usr/local/sbin/agent
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def configuration(flavour):
+    """Debian's own of the kernel, as rig/debian-config prints it."""
+    return subprocess.run([TOP / "rig/debian-config", flavour], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout
 
 
 def must(*command):

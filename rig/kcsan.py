@@ -10,13 +10,14 @@ import functools
 import re
 
 import counters
+from changed import FOLDERS
 from command import git
 
 REPORT = re.compile(r"BUG: (KCSAN: .*\n(?:.*\n)*?)=+$", re.MULTILINE)
 FRAME = re.compile(r" (\w+)[\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+")
 # What makes an access in the name of its caller, besides KCSAN's own functions.
 HELPERS = re.compile(r"__tsan_|_*kcsan_|mem|_*list_|atomic|_find_")
-WHERE = ("drivers/iommu", "drivers/pci", "drivers/vfio", ":!drivers/iommu/tests")
+WHERE = (*FOLDERS, ":!drivers/iommu/tests")
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 
+import changed
 import debian
 import guest
 import machine
@@ -50,8 +51,6 @@ LSMOD = "Module Size Used by\nefi_pstore 16384 0\n"
 # Debian's configuration that is taken; FLAVOUR=amd64 is for all machines, and takes
 # hours.
 FLAVOUR = os.environ.get("FLAVOUR", "cloud-amd64")
-# Where most of the series is
-FOLDERS = ("drivers/iommu", "drivers/pci", "drivers/vfio")
 
 
 def once(function):
@@ -109,14 +108,12 @@ def packages():
 @once
 def of_debian():
     """The packages of Debian's own configuration, and what compilers said."""
-    config = subprocess.run([TOP / "rig/debian-config", FLAVOUR], check=True, text=True,
-                            stdout=subprocess.PIPE).stdout
     name = f"deb-{FLAVOUR}"
     # What is not compiled says nothing; the rest is compiled where it has changed.
-    Build(where.LINUX, where.BUILD / f"{name}-tree").forget(FOLDERS)
+    Build(where.LINUX, where.BUILD / f"{name}-tree").forget(changed.FOLDERS)
     with tempfile.TemporaryDirectory() as place:
         path = pathlib.Path(place, "config")
-        path.write_text(config)
+        path.write_text(debian.configuration(FLAVOUR))
         status, said = deb(CONFIG=str(path), DEB=name)
     assert not status, said
     return (list((where.BUILD / name).glob("*.deb")),
@@ -132,20 +129,27 @@ def installed():
                        where.BUILD / "guest/init")
 
 
+def is_ours(running, kernel, iommu):
+    """The kernel that runs, by its name and its groups, which it gives."""
+    name = running.sh("uname -r").strip()
+    assert name == kernel.name.removeprefix("vmlinuz-"), name
+    assert name.endswith("-groups"), name
+    groups = running.groups()
+    same_groups(partition(groups), machine.load("demo").expected(iommu))
+    numbered_by_requester_id(groups)
+    assert running.reasons()["02:00.1"] == "function 02:00.0"
+    return groups
+
+
 def runs_debian(iommu):
     """As a person finds it after the first boot, and hands a device over."""
     disk = installed()
     with guest.Installed("demo", iommu, disk, log="debian") as running:
-        name = running.sh("uname -r").strip()
-        assert disk.kernel.name == f"vmlinuz-{name}" and name.endswith("-groups"), name
         version = running.sh("cat /etc/debian_version")
         assert version.startswith("13"), version
         state = running.run("systemctl is-system-running --wait")[1]
         assert state == "running\n", state + running.sh("systemctl --failed")
-        groups = running.groups()
-        same_groups(partition(groups), machine.load("demo").expected(iommu))
-        numbered_by_requester_id(groups)
-        assert running.reasons()["02:00.1"] == "function 02:00.0"
+        groups = is_ours(running, disk.kernel, iommu)
         kind = running.sh(f"cat /sys/kernel/iommu_groups/{groups[DISK]}/type")
         assert kind.startswith("DMA"), f"the disk is not behind the IOMMU: {kind}"
         running.sh("modprobe vfio-pci")
@@ -160,7 +164,7 @@ def runs_debian(iommu):
 
 def without_warnings():
     _, log = of_debian()
-    for folder in FOLDERS:
+    for folder in changed.FOLDERS:
         assert re.search(rf"^  CC( \[M\])? +{folder}/", log, re.M), f"no {folder}"
     commits = series.commits()
     touched = series.touched(commits[0], commits[-1])
@@ -173,13 +177,7 @@ def boots(iommu):
     place, _ = packages()
     kernel, = place.glob("boot/vmlinuz-*")
     with guest.Guest("demo", iommu, kernel=str(kernel), log="deb") as running:
-        name = running.sh("uname -r").strip()
-        assert name == kernel.name.removeprefix("vmlinuz-"), name
-        assert name.endswith("-groups"), name
-        groups = running.groups()
-        same_groups(partition(groups), machine.load("demo").expected(iommu))
-        numbered_by_requester_id(groups)
-        assert running.reasons()["02:00.1"] == "function 02:00.0"
+        is_ours(running, kernel, iommu)
 
 
 @once
