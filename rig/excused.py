@@ -2,7 +2,8 @@
 """A file of reasons: what nobody can ask of the tests, and why.
 
     NAME
-    <tab>reason, that may go on
+    NAME
+    <tab>reason of these names, that may go on
     <tab>in the next line
 
 Lines that begin with # and empty ones do not count.
@@ -11,17 +12,18 @@ Lines that begin with # and empty ones do not count.
 
 def read(path):
     """The reasons by name."""
-    found, name = {}, None
+    found, names = {}, []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.startswith("\t"):
-            if name is None:
+            if not names:
                 raise ValueError(f"{path}:{number}: a reason without a name")
-            found[name] = f"{found[name]} {line.strip()}".strip()
+            for name in names:
+                found[name] = f"{found[name]} {line.strip()}".strip()
         elif line and not line.startswith("#"):
-            name = line
-            if name in found:
-                raise ValueError(f"{path}:{number}: a second time: {name}")
-            found[name] = ""
+            if line in found:
+                raise ValueError(f"{path}:{number}: a second time: {line}")
+            names = [line] if names and found[names[0]] else [*names, line]
+            found[line] = ""
     missing = [name for name, reason in found.items() if not reason]
     if missing:
         raise ValueError(f"{path}: no reason for: {missing[0]}")
