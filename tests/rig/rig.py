@@ -452,6 +452,21 @@ def late_tests_are_skipped():
         assert said.endswith(f"# {len(results)} skipped\n0 passed, 0 failed\n"), said
 
 
+def none_begins_after_a_failure():
+    """With STOP=1, for whoever wants to know only if anything fails."""
+    with Copy() as copy:
+        (copy.top / "machines").symlink_to(TOP / "machines")
+        (copy.top / "tests/mine.py").write_text(
+            "import time\n\nNEEDS = ''\n\n\ndef cases():\n"
+            "    yield 'it fails', int, 'one'\n    for number in range(40):\n"
+            "        yield f'it sleeps, {number}', time.sleep, 0.1\n")
+        for stop, fewest, most in ("", 41, 41), ("1", 1, 20):
+            status, said = command.run(copy.top / "scripts/test", env=dict(
+                os.environ, T="mine", STOP=stop))
+            results = len([line for line in said.splitlines() if " - " in line])
+            assert status and fewest <= results <= most, f"STOP={stop}: {said}"
+
+
 def tree_by_hand(copy, kernel):
     """That of a kernel which has the patches of the first, and a Makefile that makes an
     empty configuration."""
@@ -607,6 +622,7 @@ def cases():
            "kernel's tests are skipped", source_is_gone)
     yield ("where make test takes too long, what is left of the other kernels' tests "
            "is skipped", late_tests_are_skipped)
+    yield "with STOP=1 no test begins after one that fails", none_begins_after_a_failure
     yield "who builds a kernel may ask for the lock again, however long it is had", lock_in_lock
     yield "a tree is made of a source that is given by hand", source_by_hand
     yield "a test that is added as README says is run", a_test_is_run
