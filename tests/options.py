@@ -126,9 +126,10 @@ def assume_acs(iommu, value, named):
 
 
 # Files that say which options are in force, with and without these. Of pci= there
-# are entries that no device matches.
+# are entries that no device matches; of what is given twice the last one counts.
 PARAMETERS = "/sys/module/iommu/parameters/"
-IN_FORCE = ("iommu=group_mf iommu.group_ids=sequential iommu.reach=refuse "
+IN_FORCE = ("iommu=group_mf iommu.group_ids=requester iommu.group_ids=sequential "
+            "iommu.reach=warn iommu.reach=refuse "
             "pci=assume_acs=02:00.0;00:09.0;pci:104c:8233,"
             "group_mf=0000:00:03.0;00:03.0/00.1")
 FILES = {PARAMETERS + "group_ids": ("requester\n", "sequential\n"),
