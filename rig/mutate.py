@@ -46,6 +46,9 @@ class Mutant:
         return (f"{self.function}: {self.kind}: {self.shown}"
                 + (f" (#{self.number})" if self.number > 1 else ""))
 
+    def __str__(self):
+        return f"{self.file}: {self.name}"
+
     def apply(self, source):
         return source[:self.start] + self.instead + source[self.end:]
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What makes mutants of the series' code, and the reasons why some may survive."""
+import os
+
 import command
 import excused
 import mutate
@@ -32,6 +34,13 @@ def are_listed():
              for mutant in mutants}
     listed = {line for line in said.splitlines() if not line.startswith("iommu: ")}
     assert listed == names, listed ^ names
+
+
+def other_guests():
+    """They would count as asked, and no test of theirs had run."""
+    status, said = command.run(where.TOP / "scripts/mutants", "list", timeout=60,
+                               env=dict(os.environ, GUESTS="options raech"))
+    assert status and "GUESTS=raech" in said, said
 
 
 def one_change():
@@ -69,6 +78,7 @@ def reasons():
 def cases():
     yield f"{AT_LEAST} mutants and more are made, each with a name of its own", enough
     yield "scripts/mutants list names them", are_listed
+    yield "GUESTS= names a file of tests that it does not know", other_guests
     yield "each changes one piece of code", one_change
     yield "they keep their names when lines move", names_stay
     yield "those with a reason to survive are made", reasons
