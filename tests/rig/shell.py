@@ -49,6 +49,8 @@ def cases():
     yield ("a prompt, a command, and exit ends it", talk, "amd", "e1000e",
            "iommu=group_mf", "lspci; cat /proc/cmdline; exit\n",
            ["0000:00:04.1", "8086:10d3", "iommu=group_mf"])
+    yield ("what was printed last before exit is seen", talk, "none", "demo", "",
+           "seq 999; exit\n", ["\n999\r"])
     yield ("a guest without an IOMMU", talk, "none", "demo", "",
            "ls /sys/kernel/iommu_groups | wc -l; exit 0\n", ["\n0\r"])
     yield ("a machine with Virtual Functions, without an IOMMU", talk, "none", "sriov",
