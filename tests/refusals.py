@@ -290,8 +290,13 @@ class Undescribed(guest.Guest):
 
 
 def not_in_use():
-    """With advice where the log has that, which it has where the kernel wants an option."""
-    with Undescribed("no-unit", "intel", kernel=TESTED, log="refusals-no-units") as running:
+    """With advice where the log has that, which it has where the kernel wants an option.
+
+    None of the options switches Intel's off.
+    """
+    with Undescribed("no-unit", "intel", "xintel_iommu=off intel_iommu=xoff,o,offs "
+                     "amd_iommu=off iommu.x=off off", kernel=TESTED,
+                     log="refusals-no-units") as running:
         same_words(running, NOT_IN_USE, "01:00.0")
         advice = "the IOMMU is not on: boot with intel_iommu=on"
         running.sh(f"echo 'iommu: No groups so far: {advice}' > /dev/kmsg")
