@@ -279,6 +279,10 @@ def ungrouped(name, iommu, cmdline, symptom, device, bind_all):
         lines = [line for line in log(running).splitlines()
                  if re.search(pattern(symptom), line)]
         assert len(lines) == len(set(lines)), lines
+        if symptom == UNBOUND:
+            groups, drivers = running.groups(), running.links("driver")
+            waiting = [dev for dev in groups if groups[dev] is drivers[dev] is None]
+            assert f"iommu: {len(waiting)} PCI devices" in lines[0], (waiting, lines)
 
 
 class Undescribed(guest.Guest):
