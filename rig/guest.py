@@ -97,6 +97,7 @@ IN_PLACE = os.environ.get("RIG_KERNEL")
 if IN_PLACE:
     X86.kernels["patched"] = pathlib.Path(IN_PLACE)
 GCDA = os.environ.get("RIG_GCDA")
+MUTANT = IN_PLACE and not GCDA
 
 # To own what interrupts can be forged by: virtio-iommu does not remap them, nor does 7.x
 # with QEMU's amd-iommu.
@@ -164,8 +165,8 @@ def firmware_table(name, iommu, table):
 
 
 class Guest:
-    # Seconds: to boot in all, and without a line
-    BOOT = 600
+    # Seconds: to boot in all, and without a line. A mutant may well hang.
+    BOOT = 90 if MUTANT else 600
     quiet = hung.QUIET
 
     def __init__(self, name, iommu="intel", cmdline="", kernel="patched",
