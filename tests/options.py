@@ -155,6 +155,17 @@ def in_force(iommu, given):
     assert sorted(lines) == (UNMATCHED if given else []), lines
 
 
+def last_counts():
+    """Either way, with the other of what in_force() is given."""
+    with guest.Guest("switch", "none", "iommu.group_ids=sequential "
+                     "iommu.group_ids=requester iommu.reach=refuse iommu.reach=warn "
+                     "iommu.group_mf=1 iommu.group_mf=0", TESTED,
+                     log="last-counts") as running:
+        for name, value in (("group_ids", "requester"), ("reach", "warn"),
+                            ("group_mf", "N")):
+            assert running.read(PARAMETERS + name) == f"{value}\n", name
+
+
 def without_room():
     """Of more devices than a page has lines for, those that fit are listed whole."""
     text = "".join(
@@ -177,6 +188,7 @@ def without_room():
 def cases():
     yield ("of more devices than a page has room for /sys/bus/pci/group_mf and "
            "assume_acs list those that fit, and say so", without_room)
+    yield "of an option that is given twice the last counts", last_counts
     for iommu in VENDORS_ALIKE:
         for given in True, False:
             yield (f"{iommu}: sysfs says which options are in force with "

@@ -281,6 +281,7 @@ def ungrouped(name, iommu, cmdline, symptom, device, bind_all):
         assert len(lines) == len(set(lines)), lines
         none = [line for line in log(running).splitlines() if "No groups so far" in line]
         assert len(none) == (symptom in (NO_IOMMU, OFF)), none
+        assert ("Failed to add" in log(running)) == (symptom is REFUSED)
         if symptom == UNBOUND:
             groups, drivers = running.groups(), running.links("driver")
             waiting = [dev for dev in groups if groups[dev] is drivers[dev] is None]
