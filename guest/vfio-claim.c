@@ -6,9 +6,11 @@
  *   vfio-claim device NAME ...    binds each /dev/vfio/devices/NAME to an
  *                                 iommufd of its own
  *
- * One process may do both: after the word "group" or "device" come names of that
- * kind, till the next such word. After the word "together" all that follows is
- * put into one container, or bound to one iommufd.
+ *   vfio-claim viable NUMBER ...  asks if the groups are viable, EPERM if not
+ *
+ * One process may do all of it: after the word "group", "device" or "viable" come
+ * names of that kind, till the next such word. After the word "together" all that
+ * follows is put into one container, or bound to one iommufd.
  *
  * A line for each, with 0 or the errno. With "hold" as the first argument it
  * then keeps what it has got until it is killed.
@@ -70,6 +72,15 @@ static int claim_device(const char *name)
 	return 0;
 }
 
+static int is_viable(const char *number)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+
+	if (ioctl(open_node("/dev/vfio", number), VFIO_GROUP_GET_STATUS, &status))
+		return errno;
+	return status.flags & VFIO_GROUP_FLAGS_VIABLE ? 0 : EPERM;
+}
+
 int main(int argc, char **argv)
 {
 	int (*claim)(const char *name) = NULL;
@@ -84,6 +95,8 @@ int main(int argc, char **argv)
 			claim = claim_group;
 		} else if (!strcmp(*argv, "device")) {
 			claim = claim_device;
+		} else if (!strcmp(*argv, "viable")) {
+			claim = is_viable;
 		} else if (claim) {
 			printf("%s %d\n", *argv, claim(*argv));
 			fflush(stdout);
@@ -92,7 +105,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (!claim)
-		errx(2, "usage: vfio-claim [hold] [together] group|device NAME ...");
+		errx(2, "usage: vfio-claim [hold] [together] group|device|viable NAME ...");
 	if (hold)
 		pause();
 	return 0;

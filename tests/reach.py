@@ -380,6 +380,19 @@ def two_reach_it(iommu):
                f"{HERE} past {PORT[THERE]}: no ACS"])
 
 
+def viable_for_one(iommu):
+    """Who has those that reach it can have it as well, as one process that has both."""
+    with on_switch(iommu, f"iommu.reach=refuse pci=assume_acs={PORT[HERE]}") as running:
+        unbind(running, HOST)
+        bind(running, f"{HERE} {THERE} {HOST}")
+        group = running.groups()[HERE]
+        own(running, f"group {GROUP[THERE]} group {GROUP[HOST]}")
+        assert claims(running, f"viable {group}") == ["0"]
+        claim(running, f"group {group}", False,
+              [f"iommu: group {group}: refused: group {GROUP[THERE]} of another owner "
+               f"reaches {HERE} past {PORT[THERE]}: no ACS"])
+
+
 def binds_later(iommu, policy, way):
     """A driver of the host that wants what an owned group reaches."""
     refuse = policy == "refuse"
@@ -838,6 +851,8 @@ def cases():
                "the way", two_in_the_way, iommu)
         yield (f"{iommu}: a claim has one line where two groups of another owner reach "
                "the group", two_reach_it, iommu)
+        yield (f"{iommu}: a group is viable where one process has all that reach it",
+               viable_for_one, iommu)
         for policy in some(POLICIES, nth):
             for by_option in True, False:
                 how = f"iommu.reach={policy}" if by_option else \
