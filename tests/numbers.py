@@ -66,6 +66,7 @@ def no_iommu_by_requester_id():
             assert running.groups()[device] == number, \
                 f"{device} is in group {running.groups()[device]}"
             running.sh(f"ls /dev/vfio/noiommu-{number}")
+            assert running.reasons()[device] == "driver", running.reasons()
 
 
 def mediated_devices(iommu):
@@ -258,7 +259,8 @@ def cases():
                "/dev/vfio file is open", number_of_an_open_group, iommu)
     yield "numbers are the same under Intel and AMD", same_by_both
     yield ("none: VFIO's groups for devices without an IOMMU are numbered by "
-           "Requester ID, in any order", no_iommu_by_requester_id)
+           "Requester ID, in any order, and have VFIO's driver as the reason",
+           no_iommu_by_requester_id)
     yield ("amd: devices that only ACPI names share a group that has the number of "
            "the Requester ID that firmware gives them", by_name)
     for iommu in "intel", "none":
