@@ -5,7 +5,6 @@
  *   vfio-claim group NUMBER ...   puts the groups into one container each
  *   vfio-claim device NAME ...    binds each /dev/vfio/devices/NAME to an
  *                                 iommufd of its own
- *
  *   vfio-claim viable NUMBER ...  asks if the groups are viable, EPERM if not
  *
  * One process may do all of it: after the word "group", "device" or "viable" come

@@ -254,7 +254,7 @@ def own(running, words):
     """Lets a process own what vfio-claim is told, and go on."""
     running.sh(f"vfio-claim hold {words} > /tmp/owner 2>&1 &")
     wanted = len([word for word in words.split()
-                  if word not in ("together", "group", "device")])
+                  if word not in ("together", "group", "device", "viable")])
     running.wait(lambda: len(running.read("/tmp/owner").splitlines())
                  == wanted, f"an owner of {words}")
     said = running.read("/tmp/owner")

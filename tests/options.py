@@ -161,9 +161,8 @@ def last_counts():
                      "iommu.group_ids=requester iommu.reach=refuse iommu.reach=warn "
                      "iommu.group_mf=1 iommu.group_mf=0", TESTED,
                      log="last-counts") as running:
-        for name, value in (("group_ids", "requester"), ("reach", "warn"),
-                            ("group_mf", "N")):
-            assert running.read(PARAMETERS + name) == f"{value}\n", name
+        for path, (plain, _) in FILES.items():
+            assert running.read(path) == plain, path
 
 
 def without_room():

@@ -368,29 +368,22 @@ def two_in_the_way(iommu):
               [past(GROUP[HERE], LATE, "virtio-pci", PORT[HERE], refused=False)])
 
 
-def two_reach_it(iommu):
-    """Of several owned groups of others that reach it, too."""
-    with on_switch(iommu, f"pci=assume_acs={PORT[HERE]}") as running:
-        unbind(running, HOST)
-        bind(running, f"{HERE} {THERE} {HOST}")
-        group = running.groups()[HERE]
-        own(running, f"group {GROUP[THERE]} group {GROUP[HOST]}")
-        claim(running, f"group {group}", True,
-              [f"iommu: group {group}: group {GROUP[THERE]} of another owner reaches "
-               f"{HERE} past {PORT[THERE]}: no ACS"])
+def two_reach_it(iommu, refuse):
+    """Of several owned groups of others that reach it, too.
 
-
-def viable_for_one(iommu):
-    """Who has those that reach it can have it as well, as one process that has both."""
-    with on_switch(iommu, f"iommu.reach=refuse pci=assume_acs={PORT[HERE]}") as running:
+    It is viable as well, as one process has both of them.
+    """
+    policy = "iommu.reach=refuse " if refuse else ""
+    with on_switch(iommu, f"{policy}pci=assume_acs={PORT[HERE]}") as running:
         unbind(running, HOST)
         bind(running, f"{HERE} {THERE} {HOST}")
         group = running.groups()[HERE]
         own(running, f"group {GROUP[THERE]} group {GROUP[HOST]}")
         assert claims(running, f"viable {group}") == ["0"]
-        claim(running, f"group {group}", False,
-              [f"iommu: group {group}: refused: group {GROUP[THERE]} of another owner "
-               f"reaches {HERE} past {PORT[THERE]}: no ACS"])
+        claim(running, f"group {group}", not refuse,
+              [f"iommu: group {group}: {'refused: ' if refuse else ''}group "
+               f"{GROUP[THERE]} of another owner reaches {HERE} past {PORT[THERE]}: "
+               "no ACS"])
 
 
 def binds_later(iommu, policy, way):
@@ -850,9 +843,9 @@ def cases():
         yield (f"{iommu}: a claim has one line where two of the host's devices are in "
                "the way", two_in_the_way, iommu)
         yield (f"{iommu}: a claim has one line where two groups of another owner reach "
-               "the group", two_reach_it, iommu)
+               "the group", two_reach_it, iommu, False)
         yield (f"{iommu}: a group is viable where one process has all that reach it",
-               viable_for_one, iommu)
+               two_reach_it, iommu, True)
         for policy in some(POLICIES, nth):
             for by_option in True, False:
                 how = f"iommu.reach={policy}" if by_option else \
