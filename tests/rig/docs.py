@@ -35,6 +35,7 @@ RUN = {
     "scripts/deb config": ("tests/rig/deb.py", 'deb("config"'),
     "scripts/deb lsiommu": ("tests/rig/deb.py", 'deb("lsiommu"'),
     "scripts/check quick": ("tests/rig/check.py", '"scripts/check", "quick"'),
+    "scripts/check same": ("tests/rig/check.py", '"scripts/check", "same"'),
     "scripts/kunit patched seed=7 topologies=1":
         ("tests/kunit.py", '"patched", "seed=7", "topologies=1"'),
     "tools/testing/kunit/kunit.py run": ("tests/kunit.py", 'kunit_py("run"'),
