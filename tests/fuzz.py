@@ -21,6 +21,7 @@ import counters
 import guest
 from fixtures import TESTED, VENDORS, numbered_by_requester_id, partition, \
     same_groups
+from where import KERNEL, KERNELS
 
 NEEDS = "guest"
 SEED = int(os.environ.get("FUZZ_SEED") or 20261123)
@@ -152,10 +153,12 @@ def booted(iommu):
 # What is wrong in a value, and what the rest of it does
 
 def take_boolean(value, state):
-    """As kstrtobool() has it."""
-    if not re.match(r"[yYtT1nNfF0]|[oO][nNfF]", value):
+    """As kstrtobool() has it; 7.x knows enable and disable besides."""
+    enable, disable = ("", "") if KERNEL == KERNELS[0] else ("eE", "dD")
+    on = re.match(rf"[yYtT1{enable}]|[oO][nN]", value)
+    if not on and not re.match(rf"[nNfF0{disable}]|[oO][fF]", value):
         return [value]
-    state.group_mf = bool(re.match(r"[yYtT1]|[oO][nN]", value))
+    state.group_mf = bool(on)
     return []
 
 
