@@ -22,6 +22,11 @@ def run(*command, cwd=None, env=None, timeout=None):
     return done.returncode, done.stdout
 
 
+def any_kernel(env=os.environ):
+    """The environment without the kernel that the tests are run for."""
+    return {name: value for name, value in env.items() if name != "KERNEL"}
+
+
 def git(*command, cwd=LINUX, input="", **environment):
     """What git prints, without the end of the last line; it must succeed."""
     done = subprocess.run(["git", *command], cwd=cwd, env={**os.environ, **environment},

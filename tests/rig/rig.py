@@ -39,9 +39,7 @@ WRONG_LINES = (
 
 def run(*words, cwd=TOP, env=None, kernel=None):
     """Exit status, and both streams, of a command."""
-    # Not with the kernel that the tests are run for.
-    env = {name: value for name, value in (env or os.environ).items()
-           if name != "KERNEL"} | ({"KERNEL": kernel} if kernel else {})
+    env = command.any_kernel(env or os.environ) | ({"KERNEL": kernel} if kernel else {})
     return command.run(*words, cwd=cwd, env=env, timeout=120)
 
 
