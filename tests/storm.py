@@ -141,13 +141,18 @@ def add_cards(running):
 
 
 def remove_cards(running, by_button):
-    """By the button of the slot, which blinks for 5 s, or by its power."""
+    """By the button of the slot, which blinks for 5 s, or by its power.
+
+    A slot that powers on, or off and on once more as the kernel sees first that a card
+    is there and then that QEMU pressed the button for it, refuses until it is on.
+    """
     if by_button:
         for slot in CARDS:
             running.device_del(f"card{slot}.0")
     else:
         running.sh("cd /sys/bus/pci/slots; "
-                   + " ".join(f"echo 0 > {slot}/power &" for slot in CARDS)
+                   + " ".join(f"until echo 0 > {slot}/power; do sleep 0.1; done &"
+                              for slot in CARDS)
                    + " wait", timeout=60)
     for _, bus in CARDS.values():
         running.wait(lambda: running.run(
