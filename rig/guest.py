@@ -475,10 +475,14 @@ class Guest:
         return "\n".join(lines + [f"(the whole log is {self.logfile})"])
 
     def _fail(self, why):
-        said = ""
-        if self.qemu.poll() is not None:
-            said = f"\nQEMU ended: {self.qemu.stderr.read().decode()}"
-        raise GuestError(f"{why}{said}\n{self._tail(self.log())}")
+        log = self.log()
+        status = self.qemu.poll()
+        if status is not None:      # less than 0: by that signal
+            why += f"\nQEMU ended with {status}: {self.qemu.stderr.read().decode()}"
+        found = TROUBLE.search(log)
+        if found:
+            why += f"\nthe kernel says '{found.group()}'"
+        raise GuestError(f"{why}\n{self._tail(log)}")
 
     def _receive(self, end, deadline, what):
         end.settimeout(deadline and max(deadline - time.monotonic(), 0.001))
