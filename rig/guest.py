@@ -460,7 +460,7 @@ class Guest:
         found = TROUBLE.search(log)
         if found:
             raise GuestError(f"the kernel says '{found.group()}'\n"
-                             + self._tail(log, found.start()))
+                             + self._part(log, found))
 
     def kill(self):
         self.qemu.kill()
@@ -468,8 +468,11 @@ class Guest:
         for end in (self.agent, self.monitor, self.qemu.stderr):
             end.close()
 
-    def _tail(self, log, start=0):
-        lines = log[max(start - 500, 0):].splitlines()[-40:]
+    def _part(self, log, found):
+        """What is said around what was found in the log, or at its end."""
+        lines = log.splitlines()[-40:]
+        if found:
+            lines = log[max(found.start() - 500, 0):].splitlines()[:60]
         if self.state.exists():
             lines.append(f"(it hung: {self.state})")
         return "\n".join(lines + [f"(the whole log is {self.logfile})"])
@@ -482,7 +485,7 @@ class Guest:
         found = TROUBLE.search(log)
         if found:
             why += f"\nthe kernel says '{found.group()}'"
-        raise GuestError(f"{why}\n{self._tail(log)}")
+        raise GuestError(f"{why}\n{self._part(log, found)}")
 
     def _receive(self, end, deadline, what):
         end.settimeout(deadline and max(deadline - time.monotonic(), 0.001))
