@@ -3,9 +3,11 @@
 """Writes what a run found into docs/results.md, a section for each kind of run.
 
     rig/results.py TITLE <TEXT
+    rig/results.py --steps TITLE <LINES     of "good STEP WHAT" or "BAD STEP WHAT"
 
-Nobody edits that file. It is left alone where something in the repository is not
-committed, as nobody could tell what the run was of.
+A section of steps, which take hours together, has the last run of each, and what it
+was of. Nobody edits that file. It is left alone where something in the repository is
+not committed, as nobody could tell what the run was of.
 """
 import contextlib
 import datetime
@@ -24,6 +26,22 @@ OWN = ("docs/results.md", "docs/bench.svg")
 def is_dirty(status):
     """Of git status --porcelain: is there anything but what the runs write?"""
     return any(line[3:] not in OWN for line in status.splitlines())
+
+
+def steps_in(page, title, said, of):
+    """The section with these steps, and the others as they were."""
+    lines, here = {}, False
+    for line in page.splitlines():
+        if line.startswith("## "):
+            here = line == f"## {title}"
+        step = re.match(r"    (?:good|BAD) +(\S+) ", line)
+        if here and step:
+            lines[step[1]] = line
+    for line in said.splitlines():
+        verdict, name, what = line.split(" ", 2)
+        lines[name] = f"    {verdict:4} {name:11} {of}  {what}"
+    return "\n".join([f"## {title}\n", "Each step with the day, the commit and the kernel "
+                      "of its last run:\n", *lines.values()]) + "\n"
 
 
 def replaced(page, title, section):
@@ -59,20 +77,25 @@ def written(title):
     write(title, both.getvalue())
 
 
-def write(title, text):
+def write(title, text, steps=False):
     if where.KERNEL != where.KERNELS[0]:
         title += f", KERNEL={where.KERNEL}"
     if is_dirty(git("status", "--porcelain", cwd=where.TOP)):
         print("# docs/results.md: not written, as not all is committed")
         return
+    page = FILE.read_text()
     date = datetime.date.today().isoformat()
-    indented = "".join(f"    {line}".rstrip() + "\n" for line in text.splitlines())
     commit = git("rev-parse", "--short=12", "HEAD", cwd=where.TOP)
-    section = (f"## {title}\n\n{date}, of commit {commit}, "
-               f"Linux {(where.BUILD / 'version').read_text().strip()}:\n\n{indented}")
-    FILE.write_text(replaced(FILE.read_text(), title, section))
+    version = (where.BUILD / "version").read_text().strip()
+    if steps:
+        section = steps_in(page, title, text, f"{date} {commit} {version}")
+    else:
+        indented = "".join(f"    {line}".rstrip() + "\n" for line in text.splitlines())
+        section = (f"## {title}\n\n{date}, of commit {commit}, Linux {version}:\n\n"
+                   f"{indented}")
+    FILE.write_text(replaced(page, title, section))
     print(f"# docs/results.md: wrote '{title}'")
 
 
 if __name__ == "__main__":
-    write(sys.argv[1], sys.stdin.read())
+    write(sys.argv[-1], sys.stdin.read(), sys.argv[1] == "--steps")

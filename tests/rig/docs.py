@@ -200,6 +200,16 @@ def sections_are_replaced():
     assert results.replaced(page, "c", "## c\n\nnew\n") == page + "\n## c\n\nnew\n"
 
 
+def steps_are_kept():
+    page = ("## a\n\nabout\n\n    good this        of then  what\n"
+            "    BAD  that        of then  what\n\n## b\n\n    good that  of then  what\n")
+    lines = results.steps_in(page, "a", "good that now what\nBAD more what\n",
+                             "of now").splitlines()[-3:]
+    assert lines == ["    good this        of then  what",
+                     "    good that        of now  now what",
+                     "    BAD  more        of now  what"], lines
+
+
 def runs_of_what_is_committed():
     assert results.is_dirty(" M README.md\n") and results.is_dirty("?? new\n")
     assert not results.is_dirty(" M docs/results.md\n M docs/bench.svg\n")
@@ -278,6 +288,7 @@ def cases():
     yield "README's figures are those of docs/results.md", figures_are_from_results
     yield "README counts the real machines as they are", real_machines_are_counted
     yield "a run replaces its own section of docs/results.md", sections_are_replaced
+    yield "a step of make check replaces its own line there", steps_are_kept
     yield ("a run is not written down where something is not committed",
            runs_of_what_is_committed)
     yield "the patches apply to a tree by the lines that docs/install.md has", \
