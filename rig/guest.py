@@ -454,13 +454,9 @@ class Guest:
 
     def check_log(self):
         """Raises if the kernel printed a warning or worse."""
-        log = self.log()
-        if self.kernel == "kcsan":
-            log = kcsan.others_left_out(log)
-        found = TROUBLE.search(log)
+        log, found = self._trouble()
         if found:
-            raise GuestError(f"the kernel says '{found.group()}'\n"
-                             + self._part(log, found))
+            raise GuestError(self._part(log, found))
 
     def kill(self):
         self.qemu.kill()
@@ -468,24 +464,28 @@ class Guest:
         for end in (self.agent, self.monitor, self.qemu.stderr):
             end.close()
 
+    def _trouble(self):
+        """The log, and where it has a warning or worse."""
+        log = self.log()
+        if self.kernel == "kcsan":
+            log = kcsan.others_left_out(log)
+        return log, TROUBLE.search(log)
+
     def _part(self, log, found):
-        """What is said around what was found in the log, or at its end."""
+        """What the log has around what was found, or at its end."""
         lines = log.splitlines()[-40:]
         if found:
-            lines = log[max(found.start() - 500, 0):].splitlines()[:60]
+            lines = [f"the kernel says '{found.group()}'",
+                     *log[max(found.start() - 500, 0):].splitlines()[:60]]
         if self.state.exists():
             lines.append(f"(it hung: {self.state})")
         return "\n".join(lines + [f"(the whole log is {self.logfile})"])
 
     def _fail(self, why):
-        log = self.log()
         status = self.qemu.poll()
         if status is not None:      # less than 0: by that signal
             why += f"\nQEMU ended with {status}: {self.qemu.stderr.read().decode()}"
-        found = TROUBLE.search(log)
-        if found:
-            why += f"\nthe kernel says '{found.group()}'"
-        raise GuestError(f"{why}\n{self._part(log, found)}")
+        raise GuestError(f"{why}\n{self._part(*self._trouble())}")
 
     def _receive(self, end, deadline, what):
         end.settimeout(deadline and max(deadline - time.monotonic(), 0.001))
