@@ -28,15 +28,16 @@ def is_dirty(status):
     return any(line[3:] not in OWN for line in status.splitlines())
 
 
+def sections(page):
+    """What is before the first title, and each section with its title."""
+    return re.split(r"^(?=## )", page, flags=re.M)
+
+
 def steps_in(page, title, said, of):
     """The section with these steps, and the others as they were."""
-    lines, here = {}, False
-    for line in page.splitlines():
-        if line.startswith("## "):
-            here = line == f"## {title}"
-        step = re.match(r"    (?:good|BAD) +(\S+) ", line)
-        if here and step:
-            lines[step[1]] = line
+    before = "".join(part for part in sections(page) if part.startswith(f"## {title}\n"))
+    lines = {step[1]: step[0] for step
+             in re.finditer(r"^    (?:good|BAD) +(\S+) .*", before, re.M)}
     for line in said.splitlines():
         verdict, name, what = line.split(" ", 2)
         lines[name] = f"    {verdict:4} {name:11} {of}  {what}"
@@ -46,7 +47,7 @@ def steps_in(page, title, said, of):
 
 def replaced(page, title, section):
     """The page with this section in place of the one of that title, or at its end."""
-    parts = re.split(r"^(?=## )", page, flags=re.M)
+    parts = sections(page)
     for number, part in enumerate(parts):
         if part.startswith(f"## {title}\n"):
             parts[number] = section
